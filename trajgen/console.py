@@ -1,0 +1,159 @@
+"""What the two commands share: log lines, progress on a terminal, errors as exit codes."""
+
+import errno
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+
+from trajgen.errors import TrajgenError
+from trajgen.progress import Progress, ProgressTask
+
+logger = logging.getLogger("trajgen")
+
+#: A plain log line of a running task appears at most this often.
+LINE_INTERVAL_S = 10.0
+
+
+def configure_logging(verbose: bool = False) -> None:
+    """Send the log lines of both packages to stderr; called by the commands only."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    for name in ("trajgen", "al"):
+        package = logging.getLogger(name)
+        package.handlers = [handler]
+        package.setLevel(logging.DEBUG if verbose else logging.INFO)
+        package.propagate = False
+
+
+@contextmanager
+def exit_with_code() -> Iterator[None]:
+    """Turn the errors that a user can act on into one sentence on stderr and an exit code."""
+    try:
+        yield
+    except TrajgenError as error:
+        _fail(str(error), error.exit_code)
+    except PermissionError as error:
+        _fail(f"no permission for {error.filename}; change its rights or name another path", 2)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        where = f" while writing {error.filename}" if error.filename else ""
+        _fail(f"the disk is full{where}; free some space and run the same command again", 1)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from here", 130)
+
+
+def _fail(sentence: str, code: int) -> None:
+    sys.stderr.write(f"error: {sentence}\n")
+    sys.exit(code)
+
+
+def choose_progress() -> Progress:
+    """Return a progress bar on a terminal, and plain log lines elsewhere."""
+    return TerminalProgress() if sys.stderr.isatty() else LineProgress()
+
+
+class TerminalProgress(Progress):
+    """Progress bars with the time left, for a terminal."""
+
+    def task(self, label: str, total: int, done: int = 0) -> ProgressTask:
+        """Begin a bar."""
+        return _BarTask(label, total, done)
+
+
+class LineProgress(Progress):
+    """A log line now and then with the share done and the time left."""
+
+    def task(self, label: str, total: int, done: int = 0) -> ProgressTask:
+        """Begin a task that logs lines."""
+        return _LineTask(label, total, done)
+
+
+class _BarTask(ProgressTask):
+    def __init__(self, label: str, total: int, done: int) -> None:
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=Console(stderr=True),
+        )
+        self._id = self._bar.add_task(label, total=total, completed=done, status="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, steps: int = 1, status: str = "") -> None:
+        self._bar.update(self._id, advance=steps, status=status)
+
+
+class _LineTask(ProgressTask):
+    def __init__(self, label: str, total: int, done: int) -> None:
+        self._label, self._total = label, total
+        self._begin_done = self._done = done
+        self._begin = self._last = time.monotonic()
+        self._status = ""
+
+    def __enter__(self) -> Self:
+        begun = f", {self._done} of them done before" if self._done else ""
+        logger.info("%s: %d steps%s", self._label, self._total, begun)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            spent = time.monotonic() - self._begin
+            status = f", {self._status}" if self._status else ""
+            logger.info("%s: done in %s%s", self._label, duration(spent), status)
+
+    def advance(self, steps: int = 1, status: str = "") -> None:
+        self._done += steps
+        self._status = status or self._status
+        now = time.monotonic()
+        if now - self._last < LINE_INTERVAL_S:
+            return
+        self._last = now
+        rate = (self._done - self._begin_done) / (now - self._begin)
+        left = duration((self._total - self._done) / rate) if rate > 0 else "unknown time"
+        tail = f", {self._status}" if self._status else ""
+        logger.info("%s: %d/%d, %s left%s", self._label, self._done, self._total, left, tail)
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in the words of a log line, such as ``2 min 05 s``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

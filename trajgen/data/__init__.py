@@ -1,0 +1,1 @@
+"""Records, topology, maps, readers, the append-only store, windows and splits."""

@@ -1,0 +1,250 @@
+"""The records that travel between stages: frames of atoms and frames of beads.
+
+Both are frozen and checked when they are made, so functions behind them do not check again. A
+change is a copy (``dataclasses.replace``). Units are nm, ps, kJ/mol/nm.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int64
+
+from trajgen.data.topology import AtomTopology, BeadTopology
+from trajgen.errors import InputError
+
+
+@dataclass(frozen=True)
+class BeadFrames:
+    """Coarse-grained frames of one molecule.
+
+    Attributes:
+        topology: the beads.
+        positions_nm: coordinates.
+        segments: frames of different segments are never treated as consecutive.
+        time_step_ps: time between consecutive frames of a segment, None where there is none.
+        forces: mapped forces on the beads, kJ/mol/nm, never minus a prior.
+        weights: statistical weight of each frame, None for equal weights.
+        force_variance: noise variance of the force components of each frame, (kJ/mol/nm)².
+    """
+
+    topology: BeadTopology
+    positions_nm: Float32[np.ndarray, "frames beads 3"]
+    segments: Int64[np.ndarray, " frames"]
+    time_step_ps: float | None = None
+    forces: Float32[np.ndarray, "frames beads 3"] | None = None
+    weights: Float[np.ndarray, " frames"] | None = None
+    force_variance: Float[np.ndarray, " frames"] | None = None
+
+    def __post_init__(self) -> None:
+        _check_positions(self.positions_nm, self.topology.n_beads, "beads")
+        _check_forces(self.forces, self.positions_nm)
+        _check_per_frame(self, ("segments", "weights", "force_variance"))
+        _check_time_step(self.time_step_ps)
+
+    @property
+    def n_frames(self) -> int:
+        """The number of frames."""
+        return len(self.positions_nm)
+
+    def take(self, index: Any) -> Self:
+        """Return the frames that ``index`` (a slice, a mask or indices) picks, in its order."""
+        return _take(self, index)
+
+
+@dataclass(frozen=True)
+class AtomFrames:
+    """All-atom frames of one solute.
+
+    Attributes:
+        topology: the atoms.
+        positions_nm: coordinates.
+        segments: frames of different segments are never treated as consecutive.
+        time_step_ps: time between consecutive frames of a segment, None where there is none.
+        forces: raw forces on the atoms without constraint forces, kJ/mol/nm.
+        weights: statistical weight of each frame, None for equal weights.
+    """
+
+    topology: AtomTopology
+    positions_nm: Float32[np.ndarray, "frames atoms 3"]
+    segments: Int64[np.ndarray, " frames"]
+    time_step_ps: float | None = None
+    forces: Float32[np.ndarray, "frames atoms 3"] | None = None
+    weights: Float[np.ndarray, " frames"] | None = None
+
+    def __post_init__(self) -> None:
+        _check_positions(self.positions_nm, self.topology.n_atoms, "atoms")
+        _check_forces(self.forces, self.positions_nm)
+        _check_per_frame(self, ("segments", "weights"))
+        _check_time_step(self.time_step_ps)
+
+    @property
+    def n_frames(self) -> int:
+        """The number of frames."""
+        return len(self.positions_nm)
+
+    def take(self, index: Any) -> Self:
+        """Return the frames that ``index`` (a slice, a mask or indices) picks, in its order."""
+        return _take(self, index)
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Trajectories that a model generated, one a chain (or replica, or path).
+
+    A chain that failed is frozen: its later frames are NaN, and ``alive`` says so.
+
+    Attributes:
+        topology: the beads.
+        positions_nm: coordinates; NaN where a chain is no longer alive.
+        alive: False from the frame on at which a chain failed.
+        time_step_ps: time between consecutive frames.
+    """
+
+    topology: BeadTopology
+    positions_nm: Float32[np.ndarray, "chains frames beads 3"]
+    alive: Bool[np.ndarray, "chains frames"]
+    time_step_ps: float
+
+    def __post_init__(self) -> None:
+        shape = self.positions_nm.shape
+        if len(shape) != 4 or shape[2:] != (self.topology.n_beads, 3):
+            raise InputError(
+                f"positions have shape {shape}; wanted is (chains, frames, "
+                f"{self.topology.n_beads}, 3)"
+            )
+        if self.alive.shape != shape[:2]:
+            raise InputError(f"alive has shape {self.alive.shape}; wanted is {shape[:2]}")
+        finite = np.isfinite(self.positions_nm).all(axis=(2, 3))
+        if (self.alive & ~finite).any():
+            raise InputError("positions have a NaN in a frame that is marked alive")
+        _check_time_step(self.time_step_ps)
+
+    @property
+    def n_lost(self) -> int:
+        """The number of frames that were lost to failed chains."""
+        return int((~self.alive).sum())
+
+    def to_frames(self) -> BeadFrames:
+        """Return the frames that are alive, a segment for each chain."""
+        chain, _ = np.nonzero(self.alive)
+        return BeadFrames(
+            topology=self.topology,
+            positions_nm=self.positions_nm[self.alive],
+            segments=chain.astype(np.int64),
+            time_step_ps=self.time_step_ps,
+        )
+
+
+Frames = TypeVar("Frames", AtomFrames, BeadFrames)
+
+
+def concatenate(parts: Sequence[Frames]) -> Frames:
+    """Join frames of one molecule; segment ids are renumbered so that they stay apart.
+
+    Forces are kept where every part has them, weights and variances where any part has (missing
+    weights count as one, a missing variance as zero). Parts of different time step give None.
+
+    Raises:
+        InputError: there is no part, or the parts are of different molecules.
+    """
+    if not parts:
+        raise InputError("there are no frames to join; the dataset is empty")
+    first = parts[0]
+    for part in parts[1:]:
+        if part.topology != first.topology:
+            raise InputError("frames of different molecules cannot be joined")
+    segments, offset = [], 0
+    for part in parts:
+        ids, inverse = np.unique(part.segments, return_inverse=True)
+        segments.append(inverse.astype(np.int64) + offset)
+        offset += len(ids)
+    steps = {part.time_step_ps for part in parts}
+    joined: dict[str, Any] = {
+        "positions_nm": np.concatenate([part.positions_nm for part in parts]),
+        "segments": np.concatenate(segments),
+        "time_step_ps": steps.pop() if len(steps) == 1 else None,
+        "forces": _join_all([part.forces for part in parts]),
+        "weights": _join_any(parts, "weights", 1.0),
+    }
+    if isinstance(first, BeadFrames):
+        joined["force_variance"] = _join_any(parts, "force_variance", 0.0)
+    return replace(first, **joined)
+
+
+def _join_all(arrays: list[np.ndarray | None]) -> np.ndarray | None:
+    present = [array for array in arrays if array is not None]
+    return np.concatenate(present) if len(present) == len(arrays) else None
+
+
+def _join_any(parts: Sequence[Any], name: str, missing: float) -> np.ndarray | None:
+    values = [getattr(part, name) for part in parts]
+    if all(value is None for value in values):
+        return None
+    filled = [
+        np.full(part.n_frames, missing) if value is None else value
+        for part, value in zip(parts, values, strict=True)
+    ]
+    return np.concatenate(filled)
+
+
+def _take(frames: Any, index: Any) -> Any:
+    changes = {}
+    for field in fields(frames):
+        value = getattr(frames, field.name)
+        if isinstance(value, np.ndarray):
+            changes[field.name] = value[index]
+    return replace(frames, **changes)
+
+
+def _check_positions(positions: np.ndarray, n: int, what: str) -> None:
+    if positions.ndim != 3 or positions.shape[1:] != (n, 3):
+        raise InputError(
+            f"positions have shape {positions.shape}; wanted is (frames, {n}, 3) for {n} {what}"
+        )
+    bad = ~np.isfinite(positions).all(axis=(1, 2))
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        raise InputError(
+            f"positions have a NaN or infinity in {int(bad.sum())} of {len(positions)} frames, "
+            f"first in frame {first}; remove those frames first"
+        )
+
+
+def _check_forces(forces: np.ndarray | None, positions: np.ndarray) -> None:
+    if forces is None:
+        return
+    if forces.shape != positions.shape:
+        raise InputError(
+            f"forces have shape {forces.shape}, positions {positions.shape}; "
+            "wanted is one force vector for each position"
+        )
+    bad = ~np.isfinite(forces).all(axis=(1, 2))
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        raise InputError(
+            f"forces have a NaN or infinity in {int(bad.sum())} of {len(forces)} frames, "
+            f"first in frame {first}; remove those frames first"
+        )
+
+
+def _check_per_frame(frames: Any, names: tuple[str, ...]) -> None:
+    n = len(frames.positions_nm)
+    for name in names:
+        value = getattr(frames, name)
+        if value is None:
+            continue
+        if value.shape != (n,):
+            raise InputError(
+                f"{name} have shape {value.shape}; wanted is ({n},), one for each frame"
+            )
+        if not np.isfinite(value).all():
+            raise InputError(f"{name} have a NaN or infinity")
+        if name != "segments" and (value < 0).any():
+            raise InputError(f"{name} have a negative value; wanted are values of at least 0")
+
+
+def _check_time_step(time_step_ps: float | None) -> None:
+    if time_step_ps is not None and not time_step_ps > 0:
+        raise InputError(f"time_step_ps is {time_step_ps}; wanted is a time above 0, or none")

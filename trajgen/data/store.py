@@ -1,0 +1,348 @@
+"""The dataset on disk: a folder to which whole shards are appended and nothing is changed.
+
+``dataset.yaml`` says what the molecule is, ``manifest.jsonl`` has a line a shard, and
+``shards/NAME.safetensors`` holds the arrays, read by memory map. A shard is written under a
+temporary name, synced and renamed; then its manifest line is appended and synced. So after a
+crash every manifest line has its shard, and a shard without a line is an orphan that readers
+ignore and the next writer removes.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from trajgen.data.mapping import FORCE_MAPS, map_vectors, position_map
+from trajgen.data.records import AtomFrames, BeadFrames, concatenate
+from trajgen.data.topology import AtomTopology, BeadTopology
+from trajgen.errors import InputError
+from trajgen.files import (
+    append_line,
+    drop_cut_line,
+    read_lines,
+    sha256_of,
+    sync_folder,
+    whole_file,
+    whole_folder,
+)
+from trajgen.settings import read_yaml
+
+LAYOUT_VERSION = 1
+UNITS = {"length": "nm", "time": "ps", "energy": "kJ/mol", "force": "kJ/mol/nm"}
+
+
+@dataclass(frozen=True)
+class DatasetHeader:
+    """What a dataset is of.
+
+    Attributes:
+        beads: the coarse-grained molecule.
+        atoms: the solute's atoms, None where only beads are known.
+        bead_atoms: the atom that each bead sits on, None where only beads are known.
+    """
+
+    beads: BeadTopology
+    atoms: AtomTopology | None = None
+    bead_atoms: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class ShardLabel:
+    """Where the frames of a shard come from.
+
+    Attributes:
+        name: deterministic name (round, step, task); letters, digits, ``-`` and ``_``.
+        source: ``sample``, ``oracle`` or ``import``.
+        round: round of the loop, 0 outside it.
+        seed: the seed of the run that made the frames, None where unknown.
+        oracle_ps: all-atom time spent on it, equilibration included.
+        hamiltonian: force field and solvent, such as ``amber14/protein.ff14SB+gbn2``.
+        temperature_K: temperature of the run.
+        save_interval_ps: time between frames, None where frames are not consecutive.
+        constraint_groups: atoms that rigid constraints tie together.
+        force_map: name of the map that made the bead forces, None without forces.
+        label_kind: instantaneous forces, or mean forces at fixed beads.
+        sampling: equilibrium, reweighted (use the weights) or seeded (populations mean nothing).
+    """
+
+    name: str
+    source: Literal["sample", "oracle", "import"]
+    hamiltonian: str
+    temperature_K: float
+    save_interval_ps: float | None
+    round: int = 0
+    seed: int | None = None
+    oracle_ps: float = 0.0
+    constraint_groups: tuple[tuple[int, ...], ...] = ()
+    force_map: str | None = None
+    label_kind: Literal["instantaneous", "mean-force"] = "instantaneous"
+    sampling: Literal["equilibrium", "reweighted", "seeded"] = "equilibrium"
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """A line of the manifest: the label, and what the shard's file is."""
+
+    label: ShardLabel
+    file: str
+    sha256: str
+    frames: int
+
+    def to_line(self) -> str:
+        """Return the JSON line of the manifest."""
+        label = asdict(self.label)
+        return json.dumps(
+            {"file": self.file, "sha256": self.sha256, "frames": self.frames, **label}
+        )
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Read what ``to_line`` wrote."""
+        rest = dict(values)
+        file, sha256, frames = rest.pop("file"), rest.pop("sha256"), rest.pop("frames")
+        groups = tuple(tuple(group) for group in rest.pop("constraint_groups"))
+        return cls(ShardLabel(constraint_groups=groups, **rest), file, sha256, frames)
+
+
+class Dataset:
+    """An append-only dataset of one molecule.
+
+    Readers take ``Dataset.open(path)``; the one writer takes ``Dataset.open(path, writer=True)``,
+    which first removes what a crash left behind.
+    """
+
+    def __init__(self, path: Path, header: DatasetHeader, entries: tuple[ShardEntry, ...]) -> None:
+        self.path = path
+        self.header = header
+        self.entries = entries
+
+    @classmethod
+    def create(cls, path: Path, header: DatasetHeader) -> Self:
+        """Make an empty dataset.
+
+        Raises:
+            InputError: ``path`` exists already.
+        """
+        with whole_folder(path) as folder:
+            (folder / "shards").mkdir()
+            text = yaml.safe_dump(_header_to_dict(header), sort_keys=False)
+            (folder / "dataset.yaml").write_text(text, encoding="utf-8")
+            (folder / "manifest.jsonl").touch()
+        return cls(path, header, ())
+
+    @classmethod
+    def open(cls, path: Path, writer: bool = False) -> Self:
+        """Open a dataset for reading, or as its one writer.
+
+        Raises:
+            InputError: it is no dataset, of another layout, or a shard is missing.
+        """
+        if not (path / "dataset.yaml").is_file():
+            raise InputError(f"{path} is no dataset: it has no dataset.yaml; see trajgen import")
+        header = _header_from_dict(read_yaml(path / "dataset.yaml"), path)
+        if writer:
+            drop_cut_line(path / "manifest.jsonl")
+        entries = tuple(ShardEntry.from_dict(row) for row in read_lines(path / "manifest.jsonl"))
+        for entry in entries:
+            if not (path / entry.file).is_file():
+                raise InputError(f"dataset {path} lacks {entry.file}, which its manifest names")
+        if writer:
+            known = {path / entry.file for entry in entries}
+            for file in (path / "shards").iterdir():
+                if file not in known:
+                    file.unlink()
+        return cls(path, header, entries)
+
+    @property
+    def n_frames(self) -> int:
+        """The number of frames in all shards."""
+        return sum(entry.frames for entry in self.entries)
+
+    @property
+    def oracle_ps(self) -> float:
+        """All-atom time spent on all shards, ps."""
+        return sum(entry.label.oracle_ps for entry in self.entries)
+
+    def digest(self) -> str:
+        """Return a hash of header and content: equal digests mean equal frames."""
+        digest = hashlib.sha256((self.path / "dataset.yaml").read_bytes())
+        for entry in self.entries:
+            digest.update(entry.to_line().encode())
+        return digest.hexdigest()
+
+    def has(self, name: str) -> bool:
+        """Say whether a shard of this name is in the dataset."""
+        return any(entry.label.name == name for entry in self.entries)
+
+    def append_atoms(
+        self,
+        label: ShardLabel,
+        atoms: AtomFrames,
+        parents: np.ndarray | None = None,
+    ) -> None:
+        """Append all-atom frames: they are mapped to beads, and both are stored.
+
+        Args:
+            label: ``label.force_map`` names the force map, None leaves forces out of the beads.
+            atoms: the solute, in the atom order of the header.
+            parents: for each frame the index of the candidate frame that it was grown from.
+
+        Raises:
+            InputError: the atoms are not those of the dataset, or the shard is there already.
+        """
+        if self.header.atoms is None or self.header.bead_atoms is None:
+            raise InputError(f"dataset {self.path} is of beads only; all-atom frames do not fit")
+        if atoms.topology != self.header.atoms:
+            raise InputError(f"the frames of shard {label.name} are not of this dataset's atoms")
+        C = position_map(self.header.bead_atoms, atoms.topology.n_atoms)
+        forces = None
+        if label.force_map is not None and atoms.forces is not None:
+            W = FORCE_MAPS[label.force_map](C, label.constraint_groups)
+            forces = map_vectors(W, atoms.forces)
+        beads = BeadFrames(
+            topology=self.header.beads,
+            positions_nm=map_vectors(C, atoms.positions_nm),
+            segments=atoms.segments,
+            time_step_ps=atoms.time_step_ps,
+            forces=forces,
+            weights=atoms.weights,
+        )
+        arrays = {"atom_positions_nm": atoms.positions_nm}
+        if atoms.forces is not None:
+            arrays["atom_forces"] = atoms.forces
+        self._append(label, beads, arrays, parents)
+
+    def append_beads(
+        self, label: ShardLabel, beads: BeadFrames, parents: np.ndarray | None = None
+    ) -> None:
+        """Append frames of which only the beads are known.
+
+        Raises:
+            InputError: the beads are not those of the dataset, or the shard is there already.
+        """
+        self.header.beads.require_same(beads.topology, f"dataset {self.path}", "the new shard")
+        self._append(label, replace(beads, topology=self.header.beads), {}, parents)
+
+    def read_beads(self, entry: ShardEntry) -> BeadFrames:
+        """Read the beads of one shard."""
+        with self._shard(entry) as shard:
+            optional = {
+                name: shard.get_tensor(name) if name in shard.keys() else None  # noqa: SIM118
+                for name in ("forces", "weights", "force_variance")
+            }
+            return BeadFrames(
+                topology=self.header.beads,
+                positions_nm=shard.get_tensor("positions_nm"),
+                segments=shard.get_tensor("segments"),
+                time_step_ps=entry.label.save_interval_ps,
+                **optional,
+            )
+
+    def read_all_beads(self) -> BeadFrames:
+        """Read and join the beads of all shards, in the order of the manifest."""
+        return concatenate([self.read_beads(entry) for entry in self._some_entries()])
+
+    def read_atoms(self, entry: ShardEntry, frames: Sequence[int] | None = None) -> AtomFrames:
+        """Read the atoms of one shard, or only some of its frames.
+
+        Raises:
+            InputError: the dataset is of beads only.
+        """
+        if self.header.atoms is None:
+            raise InputError(f"dataset {self.path} is of beads only; it holds no atoms")
+        with self._shard(entry) as shard:
+            names = shard.keys()
+            wanted = slice(None) if frames is None else list(frames)
+
+            def part(name: str) -> np.ndarray:
+                if frames is None:
+                    return shard.get_tensor(name)
+                rows = shard.get_slice(name)
+                return np.concatenate([rows[f : f + 1] for f in frames])
+
+            return AtomFrames(
+                topology=self.header.atoms,
+                positions_nm=part("atom_positions_nm"),
+                segments=shard.get_tensor("segments")[wanted],
+                time_step_ps=entry.label.save_interval_ps if frames is None else None,
+                forces=part("atom_forces") if "atom_forces" in names else None,
+            )
+
+    def _some_entries(self) -> tuple[ShardEntry, ...]:
+        if not self.entries:
+            raise InputError(f"dataset {self.path} is empty; append frames first")
+        return self.entries
+
+    def _append(
+        self,
+        label: ShardLabel,
+        beads: BeadFrames,
+        more: dict[str, np.ndarray],
+        parents: np.ndarray | None,
+    ) -> None:
+        if self.has(label.name):
+            raise InputError(f"dataset {self.path} has a shard '{label.name}' already")
+        if not label.name.replace("-", "").replace("_", "").isalnum():
+            raise InputError(f"shard name '{label.name}' may hold letters, digits, - and _ only")
+        arrays = {
+            "positions_nm": beads.positions_nm,
+            "segments": beads.segments,
+            "forces": beads.forces,
+            "weights": beads.weights,
+            "force_variance": beads.force_variance,
+            "parents": parents,
+            **more,
+        }
+        present = {k: np.ascontiguousarray(v) for k, v in arrays.items() if v is not None}
+        file = f"shards/{label.name}.safetensors"
+        with whole_file(self.path / file) as temporary:
+            save_file(present, temporary)
+        entry = ShardEntry(label, file, sha256_of(self.path / file), beads.n_frames)
+        append_line(self.path / "manifest.jsonl", entry.to_line())
+        sync_folder(self.path)
+        self.entries = (*self.entries, entry)
+
+    def _shard(self, entry: ShardEntry) -> Any:
+        try:
+            return safe_open(self.path / entry.file, framework="numpy")
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"shard {self.path / entry.file} is damaged ({error}); restore it from a copy"
+            ) from error
+
+
+def _header_to_dict(header: DatasetHeader) -> dict[str, Any]:
+    return {
+        "layout_version": LAYOUT_VERSION,
+        "units": UNITS,
+        "mapping": {
+            "kind": "alpha-carbon",
+            "bead_atoms": list(header.bead_atoms) if header.bead_atoms is not None else None,
+        },
+        "beads": header.beads.to_dict(),
+        "atoms": header.atoms.to_dict() if header.atoms is not None else None,
+    }
+
+
+def _header_from_dict(values: dict[str, Any], path: Path) -> DatasetHeader:
+    if values.get("layout_version") != LAYOUT_VERSION:
+        raise InputError(
+            f"dataset {path} has layout version {values.get('layout_version')}; "
+            f"this program reads {LAYOUT_VERSION}"
+        )
+    if values.get("units") != UNITS:
+        raise InputError(f"dataset {path} has units {values.get('units')}; wanted are {UNITS}")
+    bead_atoms = values["mapping"]["bead_atoms"]
+    atoms = values["atoms"]
+    return DatasetHeader(
+        beads=BeadTopology.from_dict(values["beads"]),
+        atoms=AtomTopology.from_dict(atoms) if atoms is not None else None,
+        bead_atoms=tuple(bead_atoms) if bead_atoms is not None else None,
+    )

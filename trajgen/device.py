@@ -1,0 +1,32 @@
+"""The device and the number of threads that torch works with."""
+
+import os
+
+import torch
+
+from trajgen.errors import InputError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the torch device for ``cpu``, ``cuda`` or ``auto`` (cuda where there is one).
+
+    Raises:
+        InputError: an unknown name, or cuda where there is none.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device '{name}' is not known; use cpu, cuda or auto")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device 'cuda' was asked for, but torch sees no GPU; use --device cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def fix_threads(threads: int | None = None) -> int:
+    """Fix the number of torch threads (default: TRAJGEN_THREADS, else all cores up to 8).
+
+    A fixed number is part of "same seed, same result": sums are split by thread.
+    """
+    wanted = threads or int(os.environ.get("TRAJGEN_THREADS", "0")) or min(os.cpu_count() or 1, 8)
+    torch.set_num_threads(wanted)
+    return wanted

@@ -1,0 +1,149 @@
+"""Files that appear under their final name only when they are whole.
+
+A writer gets a temporary name in the same folder; what it wrote is synced and renamed at the
+end, and removed when anything fails. After a crash a file is absent or complete.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from trajgen.errors import InputError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success sync it and rename it to ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: writers such as mdtraj choose the format by it.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield temporary
+        sync_file(temporary)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; on success rename it to ``path``.
+
+    Raises:
+        InputError: ``path`` exists already; nothing that is there is ever replaced.
+    """
+    refuse_existing(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                sync_file(file)
+        os.rename(temporary, path)
+        sync_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise InputError where an output path is taken already."""
+    if path.exists():
+        raise InputError(f"{path} exists already; name another --out, or move it away first")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole; NaN is refused, since JSON has none."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: it is missing or is not JSON.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is missing")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a readable JSON file ({error})") from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line and sync it, so that it is on disk when the call returns."""
+    new = not path.exists()
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    if new:
+        sync_folder(path.parent)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a JSON-lines file; a last line cut off by a crash is left out.
+
+    Raises:
+        InputError: a line before the last is not JSON.
+    """
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8")
+    rows = text.split("\n")
+    values = []
+    for number, row in enumerate(rows, start=1):
+        if not row.strip():
+            continue
+        try:
+            values.append(json.loads(row))
+        except json.JSONDecodeError as error:
+            if number == len(rows):  # no newline behind it: the write was cut
+                break
+            raise InputError(f"{path}, line {number}, is not JSON ({error})") from error
+    return values
+
+
+def drop_cut_line(path: Path) -> None:
+    """Remove a last line without its newline, which a crash in the middle of a write leaves."""
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        with whole_file(path) as temporary:
+            temporary.write_bytes(content[: content.rfind(b"\n") + 1])
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file's content to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's entries to the disk."""
+    sync_file(path)
