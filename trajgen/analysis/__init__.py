@@ -1,0 +1,1 @@
+"""Measures of trajectories against a reference, and the report."""

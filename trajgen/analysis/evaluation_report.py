@@ -1,0 +1,354 @@
+"""An evaluation as plain sections, and as a folder with ``metrics.json`` and ``report.html``."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trajgen.analysis.evaluate import (
+    EvaluationSettings,
+    evaluate,
+    fit_reference_tica,
+    usable_frames,
+)
+from trajgen.analysis.features import (
+    bend_angles,
+    bond_lengths,
+    dihedral_angles,
+    end_to_end_distances,
+    pair_distances,
+)
+from trajgen.analysis.figures import Ensemble, Surface, distributions, free_energy_surfaces
+from trajgen.analysis.measures import SCHEMA_VERSION, Coverage, Evaluation, Measure, compare
+from trajgen.analysis.report import Section, Table, write_report
+from trajgen.data.records import BeadFrames
+from trajgen.errors import InputError
+from trajgen.files import whole_folder, write_json
+from trajgen.progress import SILENT, Progress
+
+_NAMES = {
+    "tica_2d": "TICA, first two coordinates",
+    "tica_0": "TICA, slowest coordinate",
+    "end_to_end": "end-to-end distance",
+    "bond": "bond length",
+    "angle": "bond angle",
+    "dihedral": "dihedral",
+}
+
+
+def evaluate_to_folder(
+    samples: Mapping[str, BeadFrames],
+    reference: BeadFrames,
+    out: Path,
+    settings: EvaluationSettings,
+    seed: int,
+    provenance: Mapping[str, Any],
+    progress: Progress = SILENT,
+    left_out: Mapping[str, Mapping[str, int]] | None = None,
+) -> Path:
+    """Evaluate named sets of samples and write ``metrics.json`` and ``report.html``.
+
+    Args:
+        samples: sets of frames by name, such as the name of their file.
+        reference: frames to judge by.
+        out: folder that appears when everything is written.
+        settings: what to compute.
+        seed: base of every draw.
+        provenance: versions, files and hashes that the report is to show.
+        progress: told of each set.
+        left_out: frames that the caller left out of each set already, by reason.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: ``out`` exists, no samples were given, or a set is of another molecule.
+    """
+    if not samples:
+        raise InputError("there are no samples to evaluate; name at least one trajectory")
+    evaluations = {}
+    with whole_folder(out) as folder:
+        with progress.task("evaluate", len(samples)) as task:
+            for name, frames in samples.items():
+                known = (left_out or {}).get(name)
+                evaluations[name] = evaluate(frames, reference, settings, seed, known)
+                task.advance(status=name)
+        write_json(folder / "metrics.json", metrics_json(evaluations, provenance))
+        write_report(
+            folder / "report.html",
+            "Evaluation against a reference",
+            summary_lines(evaluations),
+            evaluation_sections(evaluations, samples, reference, settings),
+            {"seed": seed, "settings": settings.model_dump(mode="json"), **provenance},
+        )
+    return out
+
+
+def metrics_json(
+    evaluations: Mapping[str, Evaluation], provenance: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the content of ``metrics.json``: an evaluation for each set, by name."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "samples": {name: evaluation.to_json() for name, evaluation in evaluations.items()},
+        "provenance": dict(provenance),
+    }
+
+
+def summary_lines(evaluations: Mapping[str, Evaluation]) -> list[str]:
+    """Return one sentence for each set: how many distances the floor explains, and the worst."""
+    return [f"{name}: {_summary(evaluation)}" for name, evaluation in evaluations.items()]
+
+
+def evaluation_sections(
+    evaluations: Mapping[str, Evaluation],
+    samples: Mapping[str, BeadFrames],
+    reference: BeadFrames,
+    settings: EvaluationSettings,
+    marks: Mapping[str, Mapping[str, BeadFrames]] | None = None,
+    paths: Mapping[str, Sequence[BeadFrames]] | None = None,
+) -> list[Section]:
+    """Return the sections of a report on evaluations against one reference.
+
+    Args:
+        evaluations: results by name of the set (a model, a round), in the order to show.
+        samples: the frames behind them, under the same names.
+        reference: the reference.
+        settings: what was computed.
+        marks: frames to mark on the free-energy surface of a set, by set and by their own name.
+        paths: paths to draw on the surface of a set.
+    """
+    reference, _ = usable_frames(reference)
+    usable = {name: usable_frames(frames)[0] for name, frames in samples.items()}
+    usable = {name: frames for name, frames in usable.items() if frames.n_frames}
+    return [
+        _distance_section(evaluations),
+        _surface_section(usable, reference, settings, marks or {}, paths or {}),
+        _distribution_section(usable, reference),
+        _coverage_section(evaluations),
+        _term_section(evaluations),
+        _frame_section(evaluations),
+    ]
+
+
+def _summary(evaluation: Evaluation) -> str:
+    measured = [d for d in evaluation.distances if d.pooled.value is not None]
+    if not measured:
+        return f"nothing could be measured ({evaluation.distances[0].pooled.reason})."
+    within = sum(_times_floor(d.pooled) <= 1 for d in measured)
+    worst = max(measured, key=lambda d: _times_floor(d.pooled))
+    return (
+        f"{within} of {len(measured)} distances are no larger than those between halves of the "
+        f"reference itself; farthest from it is {_NAMES[worst.name]}, {_value(worst.pooled)} "
+        f"({_times_floor(worst.pooled):.2g} times the largest split-half distance)."
+    )
+
+
+def _distance_section(evaluations: Mapping[str, Evaluation]) -> Section:
+    rows = [
+        (
+            _NAMES[distance.name],
+            name,
+            _value(distance.pooled),
+            _interval(distance.pooled),
+            _floor(distance.pooled),
+            _judgement(distance.pooled),
+        )
+        for names in zip(*(e.distances for e in evaluations.values()), strict=True)
+        for name, distance in zip(evaluations, names, strict=True)
+    ]
+    header = (
+        "coordinate",
+        "set",
+        "distance",
+        "95 % interval",
+        "floor: mean (largest)",
+        "judgement",
+    )
+    tables = [Table("Wasserstein-1 distance to the reference, mean over terms", header, rows)]
+    if len(evaluations) > 1:
+        tables.append(_change_table(evaluations))
+    return Section(
+        "Distances to the reference",
+        (
+            "Each number is the exact Wasserstein-1 distance, in the unit of the coordinate (on "
+            "the circle for dihedrals; sliced over 64 directions for two TICA coordinates), "
+            "averaged over the terms of the molecule. Zero is best.",
+            "The interval comes from a bootstrap over whole segments of the set. The floor is the "
+            "same distance between random halves of the reference: a distance at or below it "
+            "cannot be told from zero with this reference.",
+        ),
+        tables,
+    )
+
+
+def _change_table(evaluations: Mapping[str, Evaluation]) -> Table:
+    (first, before), *others = evaluations.items()
+    changes = {name: compare(before, after) for name, after in others}
+    rows = [
+        (_NAMES[distance.name], *(change[distance.name] for change in changes.values()))
+        for distance in before.distances
+    ]
+    caption = (
+        f"Change from {first}: better or worse where the intervals do not overlap and one of the "
+        "two distances lies above the floor"
+    )
+    return Table(caption, ("coordinate", *changes), rows)
+
+
+def _surface_section(
+    samples: Mapping[str, BeadFrames],
+    reference: BeadFrames,
+    settings: EvaluationSettings,
+    marks: Mapping[str, Mapping[str, BeadFrames]],
+    paths: Mapping[str, Sequence[BeadFrames]],
+) -> Section:
+    title = "Free energy along the slow coordinates"
+    fit = fit_reference_tica(reference, settings)
+    model = fit.model
+    if model is None:
+        return Section(title, (f"TICA was left out: {fit.reason}.",))
+    if len(model.eigenvalues) < 2:
+        return Section(title, ("The reference varies along one slow coordinate only.",))
+
+    def project(frames: BeadFrames) -> np.ndarray:
+        return model.transform(pair_distances(frames).values)[:, :2]
+
+    surfaces = [Surface("reference", project(reference), reference.weights)]
+    for name, frames in samples.items():
+        marked = {what: project(chosen) for what, chosen in marks.get(name, {}).items()}
+        drawn = [project(path) for path in paths.get(name, ())]
+        surfaces.append(Surface(name, project(frames), frames.weights, marked, drawn))
+    caption = (
+        f"−ln p of the first two TICA coordinates of all pair distances, fitted on the reference "
+        f"only (lag {settings.tica_lag_frames} frames, {fit.n_pairs} pairs, autocorrelations "
+        f"{model.eigenvalues[0]:.2f} and {model.eigenvalues[1]:.2f} at the lag), in kT above the "
+        "lowest bin of each panel. The grid is that of the reference. Empty bins are white."
+    )
+    return Section(title, (), (), (free_energy_surfaces(surfaces, caption),))
+
+
+def _distribution_section(samples: Mapping[str, BeadFrames], reference: BeadFrames) -> Section:
+    figures = []
+    for compute in (end_to_end_distances, bond_lengths, bend_angles, dihedral_angles):
+        feature = compute(reference)
+        if not feature.labels:
+            continue
+        ensembles = [Ensemble("reference", feature.values, reference.weights)]
+        ensembles += [
+            Ensemble(name, compute(frames).values, frames.weights)
+            for name, frames in samples.items()
+        ]
+        name = _NAMES[feature.name]
+        caption = f"Distribution of each {name}; the reference is the grey ground."
+        figures.append(
+            distributions(ensembles, feature.labels, name, feature.unit, caption, feature.period)
+        )
+    return Section("Distributions", (), (), figures)
+
+
+def _coverage_section(evaluations: Mapping[str, Evaluation]) -> Section:
+    rows = [_coverage_row(name, entry) for name, e in evaluations.items() for entry in e.coverage]
+    cutoff = next(iter(evaluations.values())).coverage[0].cutoff_nm
+    header = (
+        "set",
+        "frames of",
+        "covered by",
+        "mean (nm)",
+        "95 % quantile (nm)",
+        f"share within {cutoff:g} nm",
+        "frames compared",
+    )
+    return Section(
+        "Coverage",
+        (
+            "For each frame of one set, the RMSD to the nearest frame of the other after "
+            "superposition. Reference by samples says what the samples miss; samples by reference "
+            "says where they go that the reference does not. The halves of the reference are the "
+            "floor.",
+        ),
+        (Table("Nearest RMSD", header, rows),),
+    )
+
+
+def _coverage_row(name: str, entry: Coverage) -> tuple[str, ...]:
+    if entry.mean_nm is None or entry.quantile95_nm is None or entry.share_within is None:
+        return (name, entry.covered, entry.by, entry.reason or "", "", "", "")
+    return (
+        name,
+        entry.covered,
+        entry.by,
+        f"{entry.mean_nm:.3f}",
+        f"{entry.quantile95_nm:.3f}",
+        f"{entry.share_within:.1%}",
+        f"{entry.n_covered} against {entry.n_by}",
+    )
+
+
+def _term_section(evaluations: Mapping[str, Evaluation]) -> Section:
+    tables = []
+    for distances in zip(*(e.distances for e in evaluations.values()), strict=True):
+        if len(distances[0].terms) < 2:
+            continue
+        rows = [
+            (
+                terms[0].label,
+                *(f"{_value(term)} {_interval(term)}" for term in terms),
+                _floor(terms[0]),
+            )
+            for terms in zip(*(distance.terms for distance in distances), strict=True)
+        ]
+        header = ("term", *evaluations, "floor: mean (largest)")
+        tables.append(Table(f"{_NAMES[distances[0].name]}, term by term", header, rows))
+    return Section("Term by term", (), tables)
+
+
+def _frame_section(evaluations: Mapping[str, Evaluation]) -> Section:
+    first = next(iter(evaluations.values()))
+    counts = {"reference": first.reference, **{n: e.samples for n, e in evaluations.items()}}
+    rows = [
+        (
+            name,
+            str(count.used),
+            str(count.segments),
+            "; ".join(f"{number} ({reason})" for reason, number in count.left_out.items()) or "0",
+        )
+        for name, count in counts.items()
+    ]
+    table = Table("Frames", ("set", "used", "segments", "left out"), rows)
+    notes = [f"{name}: {note}." for name, e in evaluations.items() for note in e.notes]
+    return Section("Frames used, and what to know", notes, (table,))
+
+
+def _times_floor(measure: Measure) -> float:
+    if measure.value is None:
+        return 0.0
+    if not measure.floor_max:
+        return 0.0 if measure.value == 0 else float("inf")
+    return measure.value / measure.floor_max
+
+
+def _value(measure: Measure) -> str:
+    if measure.value is None:
+        return f"not measured ({measure.reason})"
+    return f"{measure.value:.3g} {measure.unit}"
+
+
+def _interval(measure: Measure) -> str:
+    if measure.low is None or measure.high is None:
+        return ""
+    return f"[{measure.low:.3g}, {measure.high:.3g}]"
+
+
+def _floor(measure: Measure) -> str:
+    if measure.floor_mean is None or measure.floor_max is None:
+        return ""
+    return f"{measure.floor_mean:.3g} ({measure.floor_max:.3g})"
+
+
+def _judgement(measure: Measure) -> str:
+    if measure.value is None:
+        return ""
+    times = _times_floor(measure)
+    return "within the floor" if times <= 1 else f"{times:.2g} times the largest floor"

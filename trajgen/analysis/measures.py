@@ -1,0 +1,164 @@
+"""The result of an evaluation: measures with units, noise and reasons, as frozen records."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+#: Version of the layout that ``Evaluation.to_json`` writes.
+SCHEMA_VERSION = 1
+
+Verdict = Literal["better", "worse", "within noise", "not measured"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number with its noise; what could not be measured is None with a reason.
+
+    Attributes:
+        label: what was measured, such as ``GLY1-TYR2`` or ``mean over terms``.
+        unit: unit of all numbers.
+        value: the number.
+        low: lower end of the 95 % block-bootstrap interval.
+        high: upper end of it.
+        floor_mean: the same measure between random halves of the reference, mean over splits.
+        floor_max: the largest over splits.
+        reason: why a number is None, None where all are there.
+    """
+
+    label: str
+    unit: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    floor_mean: float | None = None
+    floor_max: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Distance:
+    """A distance of two ensembles, pooled (mean over terms) and per term.
+
+    Attributes:
+        name: ``tica_2d``, ``tica_0``, ``end_to_end``, ``bond``, ``angle`` or ``dihedral``.
+        method: the formula in words.
+        pooled: the mean over the terms.
+        terms: one entry for each term.
+    """
+
+    name: str
+    method: str
+    pooled: Measure
+    terms: tuple[Measure, ...]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How near the frames of one set lie to those of another (nearest superposed RMSD).
+
+    Attributes:
+        covered: the set whose frames look for their nearest.
+        by: the set in which they look.
+        mean_nm: weighted mean of the nearest RMSD.
+        quantile95_nm: weighted 95 % quantile of it.
+        share_within: share of the covered set within the cutoff.
+        cutoff_nm: the cutoff.
+        n_covered: frames drawn from the covered set.
+        n_by: frames drawn from the other set.
+        reason: why the numbers are None, None where they are there.
+    """
+
+    covered: str
+    by: str
+    mean_nm: float | None
+    quantile95_nm: float | None
+    share_within: float | None
+    cutoff_nm: float
+    n_covered: int
+    n_by: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class FrameCount:
+    """How many frames of a set were used, and why the others were not.
+
+    Attributes:
+        used: frames that the distances used.
+        segments: segments among them.
+        left_out: number of frames left out, by reason.
+    """
+
+    used: int
+    segments: int
+    left_out: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All measures of one set of samples against a reference.
+
+    Attributes:
+        distances: the ensemble distances, in a fixed order.
+        coverage: coverage both ways, and between halves of the reference as its floor.
+        samples: counts of the samples.
+        reference: counts of the reference.
+        notes: what a reader has to know to judge the numbers.
+        settings: the settings as plain values.
+        seed: the seed of every draw.
+    """
+
+    distances: tuple[Distance, ...]
+    coverage: tuple[Coverage, ...]
+    samples: FrameCount
+    reference: FrameCount
+    notes: tuple[str, ...]
+    settings: dict[str, Any]
+    seed: int
+
+    def distance(self, name: str) -> Distance:
+        """Return the distance of that name.
+
+        Raises:
+            KeyError: there is none of that name.
+        """
+        for distance in self.distances:
+            if distance.name == name:
+                return distance
+        raise KeyError(name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values under a versioned schema; no number in it is NaN."""
+        values = asdict(self)
+        values["distances"] = {entry.pop("name"): entry for entry in values["distances"]}
+        return {"schema_version": SCHEMA_VERSION, **values}
+
+
+def compare(before: Evaluation, after: Evaluation) -> dict[str, Verdict]:
+    """Say for each pooled distance whether ``after`` is better than ``before``."""
+    return {
+        distance.name: compare_measures(distance.pooled, after.distance(distance.name).pooled)
+        for distance in before.distances
+    }
+
+
+def compare_measures(before: Measure, after: Measure) -> Verdict:
+    """Say whether a distance changed by more than its noise.
+
+    It is better (or worse) where the two intervals do not overlap and the larger of the two
+    values lies above every split-half distance of the reference; below that floor the reference
+    itself cannot tell the two apart.
+    """
+    if before.value is None or after.value is None:
+        return "not measured"
+    noise = (before.low, before.high, after.low, after.high, before.floor_max)
+    if any(number is None for number in noise):
+        return "within noise"
+    before_low, before_high, after_low, after_high, floor = (float(n or 0.0) for n in noise)
+    if max(before.value, after.value) <= floor:
+        return "within noise"
+    if after_high < before_low:
+        return "better"
+    if after_low > before_high:
+        return "worse"
+    return "within noise"
