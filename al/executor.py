@@ -1,0 +1,244 @@
+"""Where tasks run: each in a process of its own, with a time limit and one retry.
+
+A task is the name of a function, JSON arguments and a folder for its result; nothing is pickled.
+The result folder appears when it is whole, and a failure is recorded beside it, so a finished
+query is never asked twice, whatever killed the run in between. Children die with their parent.
+"""
+
+import ctypes
+import errno
+import importlib
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from al.outcomes import TaskOutcome
+from trajgen.errors import TrajgenError, WorkError
+from trajgen.files import read_json, whole_folder, write_json
+from trajgen.progress import SILENT, Progress
+from trajgen.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1  # from linux/prctl.h
+_POLL_S = 0.05
+
+#: Exit code of a task that found no space on the disk: no fault of the task, so not recorded.
+_DISK_FULL_CODE = 75
+
+
+class ExecutorSettings(Settings):
+    """How tasks run on this machine.
+
+    Attributes:
+        workers: processes at a time; 0 means one for each core.
+        time_limit_s: a task that takes longer is stopped and counts as timed out.
+    """
+
+    workers: int = 0
+    time_limit_s: float = 3600.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of work: ``function`` ("package.module:name") called with (arguments, folder)."""
+
+    name: str
+    function: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What became of a task.
+
+    Attributes:
+        name: name of the task.
+        outcome: done, failed or timed out.
+        folder: the files that the task wrote; None where it failed.
+        value: what the task's function returned.
+        reason: why it failed, empty where it did not.
+    """
+
+    name: str
+    outcome: TaskOutcome
+    folder: Path | None
+    value: dict[str, Any]
+    reason: str
+
+
+@dataclass
+class _Running:
+    task: Task
+    attempt: int
+    process: subprocess.Popen[bytes]
+    log: Path
+    deadline: float
+
+
+class ProcessExecutor:
+    """Runs tasks as processes on this machine."""
+
+    def __init__(self, settings: ExecutorSettings) -> None:
+        self.settings = settings
+        self.workers = settings.workers or os.cpu_count() or 1
+
+    def run(
+        self, tasks: Sequence[Task], folder: Path, label: str, progress: Progress = SILENT
+    ) -> list[TaskResult]:
+        """Run the tasks that have no result yet; return all results in the order of ``tasks``.
+
+        Args:
+            tasks: names must differ.
+            folder: result folders ``NAME``, logs ``NAME.log`` and records ``NAME.failed.json``.
+            label: what the tasks do, for the progress line.
+            progress: reports each finished task.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        waiting = [(task, 0) for task in tasks if _read_result(folder, task.name) is None]
+        running: list[_Running] = []
+        with progress.task(label, len(tasks), len(tasks) - len(waiting)) as shown:
+            try:
+                while waiting or running:
+                    while waiting and len(running) < self.workers:
+                        running.append(self._start(*waiting.pop(0), folder))
+                    time.sleep(_POLL_S)
+                    for item in list(running):
+                        if item.process.poll() is None and time.monotonic() < item.deadline:
+                            continue
+                        running.remove(item)
+                        if self._end(item, folder):
+                            shown.advance()
+                        else:
+                            waiting.append((item.task, item.attempt + 1))
+            finally:
+                for item in running:
+                    stop_process(item.process)
+        results = [_read_result(folder, task.name) for task in tasks]
+        return [result for result in results if result is not None]
+
+    def _start(self, task: Task, attempt: int, folder: Path) -> _Running:
+        order = folder / f"{task.name}.task.json"
+        arguments = {**task.arguments, "attempt": attempt}
+        write_json(order, {"function": task.function, "arguments": arguments})
+        log = folder / f"{task.name}.log"
+        command = [sys.executable, "-m", "al.executor", str(order), str(folder / task.name)]
+        with log.open("ab") as stream:
+            process = start_process(command, stream, threads=1)
+        return _Running(task, attempt, process, log, time.monotonic() + self.settings.time_limit_s)
+
+    def _end(self, item: _Running, folder: Path) -> bool:
+        """Say whether the task is over; False asks for its retry."""
+        timed_out = item.process.poll() is None
+        if timed_out:
+            stop_process(item.process)
+        if not timed_out and item.process.returncode == 0:
+            (folder / f"{item.task.name}.task.json").unlink()
+            return True
+        if not timed_out and item.process.returncode == _DISK_FULL_CODE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / item.task.name))
+        if timed_out:
+            reason = f"stopped after its time limit of {self.settings.time_limit_s:g} s"
+        else:
+            reason = _last_line(item.log) or f"exit code {item.process.returncode}"
+        logger.warning("task %s, attempt %d: %s", item.task.name, item.attempt + 1, reason)
+        if item.attempt == 0:
+            return False
+        outcome = TaskOutcome.TIMED_OUT if timed_out else TaskOutcome.FAILED
+        record = {"outcome": outcome, "reason": reason}
+        write_json(folder / f"{item.task.name}.failed.json", record)
+        return True
+
+
+def start_process(command: Sequence[str], log: Any, threads: int) -> subprocess.Popen[bytes]:
+    """Start a child that works with ``threads`` threads and dies with this process.
+
+    Call it from the main thread only: on Linux the child is killed when the thread that started
+    it ends. Open files marked inheritable (such as the lock of a run) are passed on.
+    """
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
+        "MKL_DYNAMIC": "FALSE",
+        "TRAJGEN_THREADS": str(threads),
+        "OPENMM_CPU_THREADS": str(threads),
+    }
+    return subprocess.Popen(
+        list(command),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=environment,
+        close_fds=False,
+        preexec_fn=_die_with_parent,
+    )
+
+
+def stop_process(process: subprocess.Popen[bytes]) -> None:
+    """Kill a child and wait for its end."""
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+
+
+def _die_with_parent() -> None:
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _read_result(folder: Path, name: str) -> TaskResult | None:
+    if (folder / name / "result.json").is_file():
+        value = read_json(folder / name / "result.json")
+        return TaskResult(name, TaskOutcome.DONE, folder / name, value, "")
+    failed = folder / f"{name}.failed.json"
+    if failed.is_file():
+        record = read_json(failed)
+        return TaskResult(name, TaskOutcome(record["outcome"]), None, {}, record["reason"])
+    return None
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1][-300:] if lines else ""
+
+
+def run_task(order: Path, out: Path) -> None:
+    """Run one task in this process: read its order, call the function, write the result folder.
+
+    Raises:
+        WorkError: the function is not one of this project's.
+    """
+    content = read_json(order)
+    module, _, name = content["function"].partition(":")
+    if module.split(".")[0] not in ("al", "trajgen"):
+        raise WorkError(f"task function {content['function']} is not part of al or trajgen")
+    function = getattr(importlib.import_module(module), name)
+    # A process of the same number that was killed may have left its unfinished folder.
+    for left in out.parent.glob(f".{out.name}.*.partial"):
+        shutil.rmtree(left)
+    with whole_folder(out) as folder:
+        value = function(content["arguments"], folder)
+        (folder / "result.json").write_text(json.dumps(value, allow_nan=False), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    try:
+        run_task(Path(sys.argv[1]), Path(sys.argv[2]))
+    except TrajgenError as failure:
+        sys.exit(str(failure))
+    except OSError as failure:
+        if failure.errno != errno.ENOSPC:
+            raise
+        sys.exit(_DISK_FULL_CODE)

@@ -1,0 +1,158 @@
+"""The state of the rounds on disk: one line for each event, enough to go on or to report from.
+
+``ledger.jsonl`` is only appended to. A step is finished when its line says so; what a step left
+behind without that line is taken up again by the step itself, which is idempotent.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from trajgen.errors import InputError
+from trajgen.files import append_line, drop_cut_line, read_lines
+
+logger = logging.getLogger(__name__)
+
+#: How long a run waits for the children of a killed one to end.
+LOCK_WAIT_S = 20.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """A line of the ledger.
+
+    Attributes:
+        time: seconds since the epoch.
+        kind: ``opened`` (a process took up the run), ``started`` or ``finished`` (a step).
+        round: round of the step, 0 for ``opened``.
+        step: name of the step, empty for ``opened``.
+        data: summary of a finished step, or the plan of the run.
+    """
+
+    time: float
+    kind: str
+    round: int
+    step: str
+    data: dict[str, Any]
+
+
+class Ledger:
+    """Writes and reads the events of one run."""
+
+    def __init__(self, path: Path, events: list[Event]) -> None:
+        self.path = path
+        self.events = events
+
+    @classmethod
+    def open(cls, path: Path) -> "Ledger":
+        """Open the ledger for writing; a line that a crash cut off is removed."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        drop_cut_line(path)
+        return cls(path, read_events(path))
+
+    def note_opened(self, plan: dict[str, Any]) -> None:
+        """Record that a process took up the run, with the plan that it follows."""
+        self._append("opened", 0, "", plan)
+
+    def start(self, round: int, step: str) -> None:
+        """Record that a step began."""
+        self._append("started", round, step, {})
+
+    def finish(self, round: int, step: str, summary: dict[str, Any]) -> None:
+        """Record that a step is done, with its summary."""
+        self._append("finished", round, step, summary)
+
+    def finished(self, round: int, step: str) -> dict[str, Any] | None:
+        """Return the summary of a finished step, or None."""
+        for event in self.events:
+            if (event.kind, event.round, event.step) == ("finished", round, step):
+                return event.data
+        return None
+
+    def _append(self, kind: str, round: int, step: str, data: dict[str, Any]) -> None:
+        now = time.time()
+        stamp = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
+        row = {"time": now, "at": stamp, "kind": kind, "round": round, "step": step, "data": data}
+        append_line(self.path, json.dumps(row, allow_nan=False))
+        self.events.append(Event(now, kind, round, step, data))
+
+
+def read_events(path: Path) -> list[Event]:
+    """Read all events of a ledger; an absent file has none."""
+    return [
+        Event(row["time"], row["kind"], row["round"], row["step"], row["data"])
+        for row in read_lines(path)
+    ]
+
+
+def step_seconds(events: list[Event]) -> dict[str, list[float]]:
+    """Return how long the finished steps of each name took, in the order of the rounds."""
+    begun: dict[tuple[int, str], float] = {}
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for event in events:
+        if event.kind == "started":
+            begun[event.round, event.step] = event.time
+        elif event.kind == "finished":
+            start = begun.get((event.round, event.step), event.time)
+            seconds[event.step].append(event.time - start)
+    return dict(seconds)
+
+
+def estimate_left(
+    events: list[Event], remaining: list[tuple[int, str]], now: float | None
+) -> float | None:
+    """Return the seconds that the remaining steps will take, None before any step is finished.
+
+    A step counts as the mean of the earlier steps of its name, one not yet seen as the mean of
+    all. With ``now`` the time that the current step has run already is taken off.
+    """
+    spent = step_seconds(events)
+    known = [seconds for times in spent.values() for seconds in times]
+    if not remaining:
+        return 0.0
+    if not known:
+        return None
+    mean = sum(known) / len(known)
+    expected = [sum(spent[s]) / len(spent[s]) if s in spent else mean for _, s in remaining]
+    if now is not None and events[-1].kind == "started":
+        expected[0] -= min(now - events[-1].time, expected[0])
+    return sum(expected)
+
+
+class RunLock:
+    """Holds a run for one process and its children.
+
+    The lock belongs to an open file that children inherit, so it is free only when every process
+    of a killed run has ended.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._descriptor = os.open(run / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+        os.set_inheritable(self._descriptor, True)
+        give_up = time.monotonic() + LOCK_WAIT_S
+        while not self._try():
+            if time.monotonic() > give_up:
+                os.close(self._descriptor)
+                raise InputError(
+                    f"another al run is at work in {run}; wait for its end, or watch it with "
+                    f"al status {run}"
+                )
+            time.sleep(0.2)
+
+    def _try(self) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Give the run free."""
+        os.close(self._descriptor)

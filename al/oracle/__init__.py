@@ -1,0 +1,1 @@
+"""The oracle: all-atom dynamics that answers what a chosen frame does next."""

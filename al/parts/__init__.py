@@ -1,0 +1,1 @@
+"""The ports of the loop, implemented with the rooms of this project."""

@@ -1,0 +1,184 @@
+"""The explorer: rollouts of both generators, first evaluated, then searched for new frames."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from pydantic import Field
+
+from al.ports import Candidates, Models
+from trajgen.data.frame_files import load_rollouts, save_rollouts
+from trajgen.data.records import BeadFrames, Rollouts, concatenate
+from trajgen.data.store import Dataset
+from trajgen.device import choose_device, fix_threads
+from trajgen.geometry.superposition import rmsd
+from trajgen.potential.langevin import SimulationSettings, simulate
+from trajgen.potential.potential import Potential
+from trajgen.progress import Progress
+from trajgen.seeding import derive_seed, numpy_generator
+from trajgen.settings import Settings
+from trajgen.surrogate.rollout import RolloutSettings, forward, interpolate
+from trajgen.surrogate.surrogate import Surrogate
+
+logger = logging.getLogger(__name__)
+
+#: The generators, in the order of the source numbers of candidates.
+SOURCES = ("potential", "surrogate", "interpolation")
+
+#: So many random pairs of known frames are compared to find ends that lie far apart.
+_PAIRS_TRIED = 64
+
+
+class PotentialExploration(Settings):
+    """Langevin dynamics with the potential."""
+
+    chains: int = Field(default=64, ge=1)
+    dynamics: SimulationSettings = SimulationSettings()
+
+
+class SurrogateExploration(Settings):
+    """Forward rollouts of the surrogate, and paths between known frames that lie far apart."""
+
+    replicas: int = Field(default=32, ge=1)
+    frames: int = Field(default=64, ge=2)
+    pairs: int = Field(default=4, ge=0)
+    paths_per_pair: int = Field(default=4, ge=1)
+    sampling: RolloutSettings = RolloutSettings()
+
+
+class ExplorationSettings(Settings):
+    """What both generators do in each round.
+
+    Attributes:
+        potential: Langevin dynamics.
+        surrogate: rollouts and paths.
+        device: cpu, cuda or auto.
+        threads: torch threads.
+    """
+
+    potential: PotentialExploration = PotentialExploration()
+    surrogate: SurrogateExploration = SurrogateExploration()
+    device: str = "auto"
+    threads: int = 2
+
+
+class TwoGeneratorExplorer:
+    """Runs both generators from frames of the dataset."""
+
+    def __init__(self, settings: ExplorationSettings, seed: int, progress: Progress) -> None:
+        self.settings = settings
+        self.seed = seed
+        self.progress = progress
+
+    def explore(self, round: int, models: Models, dataset: Dataset, folder: Path) -> dict[str, Any]:
+        """Write the rollouts that are not there yet."""
+        fix_threads(self.settings.threads)
+        device = choose_device(self.settings.device)
+        known = dataset.read_all_beads()
+        makers = {
+            "potential": lambda: self._dynamics(round, models.potential, known, device),
+            "surrogate": lambda: self._rollouts(round, models.surrogate, known, device),
+            "interpolation": lambda: self._paths(round, models.surrogate, known, device),
+        }
+        summary = {}
+        for source in SOURCES:
+            file = folder / f"{source}.safetensors"
+            if source == "interpolation" and self.settings.surrogate.pairs == 0:
+                continue
+            if not file.is_file():
+                save_rollouts(file, makers[source]())
+            rollouts = load_rollouts(file)
+            summary[source] = {
+                "chains": rollouts.positions_nm.shape[0],
+                "frames": int(rollouts.alive.size),
+                "frames_lost": rollouts.n_lost,
+                "chains_lost": int((~rollouts.alive[:, -1]).sum()),
+            }
+        return summary
+
+    def candidates(self, round: int, folder: Path) -> Candidates:
+        """Read all rollouts of an exploration."""
+        parts: list[BeadFrames] = []
+        sources: list[np.ndarray] = []
+        for number, source in enumerate(SOURCES):
+            file = folder / f"{source}.safetensors"
+            if not file.is_file():
+                continue
+            frames = load_rollouts(file).to_frames()
+            if frames.n_frames:
+                parts.append(frames)
+                sources.append(np.full(frames.n_frames, number, dtype=np.int64))
+        return Candidates(concatenate(parts), np.concatenate(sources), SOURCES)
+
+    def _dynamics(
+        self, round: int, path: Path, known: BeadFrames, device: torch.device
+    ) -> Rollouts:
+        settings = self.settings.potential
+        seed = derive_seed(self.seed, "explore-potential", round)
+        starts = self._starts(known, settings.chains, seed)
+        potential = Potential.load(path, device)
+        return simulate(potential, starts, settings.dynamics, seed, self.progress)
+
+    def _rollouts(
+        self, round: int, path: Path, known: BeadFrames, device: torch.device
+    ) -> Rollouts:
+        settings = self.settings.surrogate
+        seed = derive_seed(self.seed, "explore-surrogate", round)
+        starts = self._starts(known, settings.replicas, seed)
+        surrogate = Surrogate.load(path, device)
+        return forward(
+            surrogate,
+            starts,
+            settings.frames,
+            surrogate.lag_ps,
+            settings.sampling,
+            seed,
+            self.progress,
+        )
+
+    def _paths(self, round: int, path: Path, known: BeadFrames, device: torch.device) -> Rollouts:
+        settings = self.settings.surrogate
+        surrogate = Surrogate.load(path, device)
+        parts = []
+        for pair in range(settings.pairs):
+            seed = derive_seed(self.seed, "explore-paths", round, pair)
+            start, end = self._distant_pair(known, seed)
+            parts.append(
+                interpolate(
+                    surrogate,
+                    start,
+                    end,
+                    surrogate.settings.window_frames,
+                    settings.paths_per_pair,
+                    surrogate.lag_ps,
+                    settings.sampling,
+                    seed,
+                    self.progress,
+                )
+            )
+        return Rollouts(
+            topology=parts[0].topology,
+            positions_nm=np.concatenate([part.positions_nm for part in parts]),
+            alive=np.concatenate([part.alive for part in parts]),
+            time_step_ps=parts[0].time_step_ps,
+        )
+
+    def _starts(
+        self, known: BeadFrames, count: int, seed: int
+    ) -> Float32[np.ndarray, "chains beads 3"]:
+        generator = numpy_generator(derive_seed(seed, "starts"))
+        chance = None if known.weights is None else known.weights / known.weights.sum()
+        return known.positions_nm[generator.choice(known.n_frames, count, p=chance)]
+
+    def _distant_pair(
+        self, known: BeadFrames, seed: int
+    ) -> tuple[Float32[np.ndarray, "beads 3"], Float32[np.ndarray, "beads 3"]]:
+        generator = numpy_generator(derive_seed(seed, "pair"))
+        pairs = generator.integers(known.n_frames, size=(_PAIRS_TRIED, 2))
+        ends = torch.from_numpy(known.positions_nm[pairs])
+        farthest = int(rmsd(ends[:, 0], ends[:, 1]).argmax())
+        start, end = pairs[farthest]
+        return known.positions_nm[start], known.positions_nm[end]

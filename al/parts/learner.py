@@ -1,0 +1,147 @@
+"""The learner: both models trained by the same commands that a user runs by hand."""
+
+import logging
+import sys
+import time
+from pathlib import Path
+
+from al.executor import start_process, stop_process
+from al.ports import Models
+from trajgen.data.store import Dataset
+from trajgen.data.windows import find_windows
+from trajgen.errors import WorkError
+from trajgen.potential.fit import FitSettings
+from trajgen.seeding import derive_seed
+from trajgen.settings import Settings, write_settings
+from trajgen.surrogate.train import TrainSettings
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.2
+
+
+class LearnerSettings(Settings):
+    """How the models are trained.
+
+    Attributes:
+        processes: training processes of each model; above 1 they are started by accelerate.
+        threads: torch threads of each process.
+        together: train both models at the same time (one after the other suits a single GPU).
+        device: cpu, cuda or auto.
+    """
+
+    processes: int = 1
+    threads: int = 1
+    together: bool = True
+    device: str = "auto"
+
+
+class SubprocessLearner:
+    """Starts ``trajgen fit`` and ``trajgen train``; a killed training resumes by itself."""
+
+    def __init__(
+        self,
+        run: Path,
+        settings: LearnerSettings,
+        fit: FitSettings,
+        train: TrainSettings,
+        seed: int,
+    ) -> None:
+        self.run_folder = run
+        self.settings = settings
+        self.fit = fit
+        self.train = train
+        self.seed = seed
+
+    def learn(self, round: int, dataset: Dataset, folder: Path) -> Models:
+        """Train both models of a round; a checkpoint that is there is finished."""
+        models = Models(
+            self.run_folder / "potential" / f"{round:03d}",
+            self.run_folder / "surrogate" / f"{round:03d}",
+        )
+        jobs: list[tuple[str, Settings, Path]] = [
+            ("fit", self.fit, models.potential),
+            ("train", self.train, models.surrogate),
+        ]
+        wanted = [job for job in jobs if not job[2].exists()]
+        groups = [wanted] if self.settings.together else [[job] for job in wanted]
+        for group in groups:
+            self._run_together(group, round, dataset.path, folder)
+        return models
+
+    def count_windows(self, dataset: Dataset) -> int:
+        """Count the windows that the surrogate's settings find in the dataset."""
+        parts = [dataset.read_beads(entry) for entry in dataset.entries]
+        windows = find_windows(
+            parts,
+            self.train.model.lag_ps,
+            self.train.model.window_frames,
+            self.train.training.window_shift,
+        )
+        return windows.n_windows
+
+    def _run_together(
+        self, jobs: list[tuple[str, Settings, Path]], round: int, dataset: Path, folder: Path
+    ) -> None:
+        running = []
+        begin = time.monotonic()
+        try:
+            for command, settings, out in jobs:
+                config = folder / f"{command}.yaml"
+                write_settings(config, settings)
+                log = folder / f"{command}.log"
+                full = self._command(command, config, round, dataset, out)
+                logger.info("training: trajgen %s to %s, log in %s", command, out, log)
+                log.unlink(missing_ok=True)
+                with log.open("ab") as stream:
+                    running.append(
+                        (command, log, start_process(full, stream, self.settings.threads))
+                    )
+            shown = {command: 0 for command, _, _ in running}
+            while True:
+                codes = {command: process.poll() for command, _, process in running}
+                for command, log, _ in running:
+                    shown[command] = _relay(log, shown[command], command)
+                    if codes[command] not in (None, 0):
+                        raise WorkError(
+                            f"trajgen {command} of round {round} failed: {_last_line(log)} "
+                            f"(the whole log is {log})"
+                        )
+                if all(code == 0 for code in codes.values()):
+                    break
+                time.sleep(_POLL_S)
+        finally:
+            for _, _, process in running:
+                stop_process(process)
+        logger.info("training of round %d took %.0f s", round, time.monotonic() - begin)
+
+    def _command(
+        self, command: str, config: Path, round: int, dataset: Path, out: Path
+    ) -> list[str]:
+        launcher = [sys.executable]
+        if self.settings.processes > 1:
+            launcher += ["-m", "accelerate.commands.launch", "--num_processes"]
+            launcher += [str(self.settings.processes)]
+        return [
+            *launcher,
+            *("-m", "trajgen.cli", command, str(dataset), "--out", str(out)),
+            *("--config", str(config)),
+            *("--seed", str(derive_seed(self.seed, command, round))),
+            *("--device", self.settings.device),
+        ]
+
+
+def _relay(log: Path, offset: int, command: str) -> int:
+    """Show the whole lines that a training wrote since ``offset``; return the new offset."""
+    with log.open("rb") as stream:
+        stream.seek(offset)
+        text = stream.read()
+    whole = text[: text.rfind(b"\n") + 1]
+    for line in whole.decode(errors="replace").splitlines():
+        logger.info("%s | %s", command, line[9:] if line[2:3] == ":" else line)
+    return offset + len(whole)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1][-300:] if lines else "no output"

@@ -1,0 +1,25 @@
+"""The reporter: the sections of a run as one HTML file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from al.report import provenance, read_run, report_sections
+from trajgen.analysis.report import write_report
+
+
+class HtmlReporter:
+    """Writes ``report.html``."""
+
+    def report(self, run: Path, verdict: Sequence[str]) -> Path:
+        """Write the report of what the run has on disk; return its path."""
+        content = read_run(run)
+        name = content.settings["system"]["name"]
+        path = run / "report.html"
+        write_report(
+            path,
+            f"Active learning of {name} ({content.reference.topology.sequence})",
+            verdict,
+            report_sections(content),
+            provenance(content),
+        )
+        return path

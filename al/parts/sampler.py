@@ -1,0 +1,218 @@
+"""The sampler: plain all-atom dynamics from the named starts, for training and for reference."""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from al.executor import ExecutorSettings, ProcessExecutor, Task, TaskResult
+from al.molecule.build import build_system
+from al.molecule.molecule import Molecule
+from al.molecule.settings import SystemSettings
+from al.outcomes import TaskOutcome
+from trajgen.data.frame_files import load_atom_frames
+from trajgen.data.store import Dataset, ShardLabel
+from trajgen.errors import InputError, WorkError
+from trajgen.files import read_json, refuse_existing, write_json
+from trajgen.progress import Progress
+from trajgen.seeding import derive_seed
+from trajgen.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+TASK = "al.molecule.sampling:sample_segment"
+
+#: A run asked for by hand may take as long as it takes.
+_NO_LIMIT_S = 1e9
+
+
+class SamplingSettings(Settings):
+    """Plain all-atom dynamics before round 0.
+
+    Attributes:
+        replicas: independent runs for training; they take the named starts in turn.
+        ps: length of each run that is saved.
+        reference_replicas: independent runs for the reference, never trained on.
+        reference_ps: length of each reference run that is saved.
+        equilibration_ps: time before the saved part of every run.
+        save_interval_ps: time between saved frames.
+        force_map: map of the forces to beads, ``aggregate`` or ``slice``.
+    """
+
+    replicas: int = Field(default=4, ge=1)
+    ps: float = Field(default=1000.0, gt=0)
+    reference_replicas: int = Field(default=4, ge=2)
+    reference_ps: float = Field(default=1000.0, gt=0)
+    equilibration_ps: float = Field(default=20.0, ge=0)
+    save_interval_ps: float = Field(default=1.0, gt=0)
+    force_map: str = Field(default="aggregate", pattern="^(aggregate|slice)$")
+
+
+class MoleculeSampler:
+    """Builds the system of a run and fills its dataset and its reference."""
+
+    def __init__(
+        self,
+        run: Path,
+        system: SystemSettings,
+        settings: SamplingSettings,
+        executor: ProcessExecutor,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        self.run_folder = run
+        self.system = system
+        self.settings = settings
+        self.executor = executor
+        self.seed = seed
+        self.progress = progress
+
+    def sample(self, folder: Path) -> dict[str, Any]:
+        """Build, run all replicas, and write ``dataset/`` and ``reference/``."""
+        system = self.run_folder / "system"
+        if not system.is_dir():
+            logger.info("building the system of %s", self.system.name)
+            build_system(self.system, system, Path("/"))
+        chosen = self.settings
+        groups = {
+            "dataset": (chosen.replicas, chosen.ps),
+            "reference": (chosen.reference_replicas, chosen.reference_ps),
+        }
+        tasks = {
+            group: sampling_tasks(system, group, count, ps, chosen, self.seed, folder)
+            for group, (count, ps) in groups.items()
+        }
+        together = [task for group in tasks.values() for task in group]
+        results = self.executor.run(together, folder, "all-atom dynamics", self.progress)
+        by_name = {result.name: result for result in results}
+        summary: dict[str, Any] = {}
+        for group, own in tasks.items():
+            answers = [by_name[task.name] for task in own]
+            summary[group] = append_samples(self.run_folder / group, system, answers, chosen)
+        for scratch in folder.glob("*.scratch"):  # the chunks of replicas that are whole by now
+            shutil.rmtree(scratch)
+        return summary
+
+
+def sample_dataset(
+    system: Path,
+    out: Path,
+    settings: SamplingSettings,
+    workers: int,
+    seed: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Run plain all-atom dynamics of a built system and write a dataset; resumable.
+
+    Until the dataset is whole, the runs lie beside it in ``NAME.sampling``.
+
+    Args:
+        system: folder of a built system.
+        out: dataset to write.
+        settings: replicas, lengths and force map; the reference replicas are not run.
+        workers: processes at a time, 0 for one a core.
+        seed: base of every random draw.
+        progress: reports finished replicas.
+
+    Raises:
+        InputError: ``out`` exists, or an unfinished run there has other settings.
+        WorkError: every replica failed.
+    """
+    refuse_existing(out)
+    scratch = out.with_name(out.name + ".sampling")
+    _same_order(scratch, {"system": str(system), "seed": seed, **settings.model_dump()})
+    executor = ProcessExecutor(ExecutorSettings(workers=workers, time_limit_s=_NO_LIMIT_S))
+    tasks = sampling_tasks(
+        system, "replica", settings.replicas, settings.ps, settings, seed, scratch
+    )
+    results = executor.run(tasks, scratch, "all-atom dynamics", progress)
+    dataset = scratch / "dataset"
+    shutil.rmtree(dataset, ignore_errors=True)
+    summary = append_samples(dataset, system, results, settings)
+    dataset.rename(out)
+    shutil.rmtree(scratch)
+    return summary
+
+
+def _same_order(scratch: Path, order: dict[str, Any]) -> None:
+    file = scratch / "order.json"
+    if not file.is_file():
+        write_json(file, order)
+    elif read_json(file) != order:
+        raise InputError(
+            f"{scratch} holds an unfinished sampling with other settings; repeat those, or remove "
+            "the folder to begin anew"
+        )
+
+
+def sampling_tasks(
+    system: Path,
+    group: str,
+    replicas: int,
+    ps: float,
+    settings: SamplingSettings,
+    seed: int,
+    scratch: Path,
+) -> list[Task]:
+    """Return a task for each replica; the named starts are taken in turn."""
+    starts = list(Molecule.load(system).starts)
+    return [
+        Task(
+            name=f"{group}-{replica:03d}",
+            function=TASK,
+            arguments={
+                "system": str(system.resolve()),
+                "start": starts[replica % len(starts)],
+                "seed": derive_seed(seed, f"sample-{group}", 0, replica),
+                "ps": ps,
+                "equilibration_ps": settings.equilibration_ps,
+                "save_interval_ps": settings.save_interval_ps,
+                "scratch": str((scratch / f"{group}-{replica:03d}.scratch").resolve()),
+            },
+        )
+        for replica in range(replicas)
+    ]
+
+
+def append_samples(
+    path: Path, system: Path, results: list[TaskResult], settings: SamplingSettings
+) -> dict[str, Any]:
+    """Write the replicas that are not there yet to a dataset, a shard each, in their order.
+
+    Raises:
+        WorkError: every replica failed.
+    """
+    molecule = Molecule.load(system)
+    done = [result for result in results if result.outcome == TaskOutcome.DONE]
+    if not done:
+        raise WorkError(f"all {len(results)} replicas failed; the first said: {results[0].reason}")
+    for result in results:
+        if result.outcome != TaskOutcome.DONE:
+            logger.warning("replica %s is left out: %s", result.name, result.reason)
+    if not path.exists():
+        Dataset.create(path, molecule.dataset_header())
+    dataset = Dataset.open(path, writer=True)
+    for result in done:
+        if dataset.has(result.name):
+            continue
+        frames = load_atom_frames(result.folder / "frames.safetensors")  # type: ignore[operator]
+        label = ShardLabel(
+            name=result.name,
+            source="sample",
+            hamiltonian=molecule.settings.hamiltonian,
+            temperature_K=molecule.settings.temperature_K,
+            save_interval_ps=settings.save_interval_ps,
+            seed=result.value["seed"],
+            oracle_ps=result.value["oracle_ps"],
+            constraint_groups=molecule.constraint_groups,
+            force_map=settings.force_map,
+        )
+        dataset.append_atoms(label, frames)
+    return {
+        "frames": dataset.n_frames,
+        "oracle_ps": dataset.oracle_ps,
+        "replicas": len(done),
+        "failed": len(results) - len(done),
+    }

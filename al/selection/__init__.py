@@ -1,0 +1,1 @@
+"""Which candidate frames are worth an oracle query."""

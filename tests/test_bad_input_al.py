@@ -1,0 +1,136 @@
+"""Bad input to ``al``: one sentence on stderr, the right exit code, nothing half-written."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from al import cli
+from al.assembly import load_run_settings
+from trajgen.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[1]
+SMOKE = ROOT / "configs" / "smoke.yaml"
+
+
+def al(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Run the command in this process; return its exit code and stderr."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["al", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+    return int(end.value.code or 0), capsys.readouterr().err
+
+
+def one_sentence(error: str) -> bool:
+    lines = [line for line in error.strip().splitlines() if line.startswith("error:")]
+    return len(lines) == 1 and "Traceback" not in error
+
+
+def test_unknown_letter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "system.yaml"
+    file.write_text("name: odd\nsequence: GAXA\n")
+    code, error = al(capsys, "build", str(file), "--out", str(tmp_path / "system"))
+    assert code == 2
+    assert "'X' at position 3" in error
+    assert one_sentence(error)
+    assert not (tmp_path / "system").exists()
+
+
+def test_unknown_setting_gives_the_dotted_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error = al(
+        capsys, "run", str(SMOKE), "--out", str(tmp_path / "run"), "--set", "oracle.pss=3"
+    )
+    assert code == 2
+    assert "'oracle.pss' is not a setting" in error
+    assert one_sentence(error)
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_settings_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, error = al(capsys, "run", str(tmp_path / "no.yaml"), "--out", str(tmp_path / "run"))
+    assert code == 2
+    assert "is missing" in error
+    assert one_sentence(error)
+
+
+def test_a_folder_with_something_else_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "thesis.txt").write_text("precious")
+    code, error = al(capsys, "run", str(SMOKE), "--out", str(run))
+    assert code == 2
+    assert "is not empty and holds no run" in error
+    assert [file.name for file in run.iterdir()] == ["thesis.txt"]
+
+
+def test_status_of_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, error = al(capsys, "status", str(tmp_path))
+    assert code == 2
+    assert "holds no run" in error
+
+
+def test_segments_too_short_for_the_surrogate() -> None:
+    with pytest.raises(InputError, match="shorter than two surrogate lags"):
+        load_run_settings(SMOKE, ["oracle.ps=0.3"])
+
+
+def test_lag_that_fits_no_save_interval() -> None:
+    with pytest.raises(InputError, match="no multiple of sampling"):
+        load_run_settings(SMOKE, ["sampling.save_interval_ps=0.15"])
+
+
+def test_existing_output_is_never_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "system"
+    out.mkdir()
+    (out / "kept").write_text("kept")
+    file = ROOT / "configs/systems/tetrapeptide.yaml"
+    code, error = al(capsys, "build", str(file), "--out", str(out))
+    assert code == 2
+    assert "exists already" in error
+    assert (out / "kept").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (errno.ENOSPC, 1, "no space left"),
+        (errno.EACCES, 2, "no permission"),
+    ],
+)
+def test_full_disk_and_no_permission(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    code: int,
+    words: str,
+) -> None:
+    def refuse(path: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr("trajgen.files.sync_file", refuse)
+    out = tmp_path / "run"
+    got, error = al(capsys, "run", str(SMOKE), "--out", str(out))
+    assert got == code
+    assert words in error
+    assert one_sentence(error)
+    assert not (out / "settings.yaml").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_without_write_permission(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    code, error = al(capsys, "run", str(SMOKE), "--out", str(locked / "run"))
+    assert code == 2
+    assert one_sentence(error)
