@@ -1,0 +1,144 @@
+"""Laws of the energy: symmetries, forces as minus its gradient, locality."""
+
+import numpy as np
+import pytest
+import torch
+from potential_molecules import grow_chains
+from scipy.spatial.transform import Rotation
+
+from trajgen.data.topology import BeadTopology
+from trajgen.potential.energy import ForceField, energy_and_forces
+from trajgen.potential.priors import Priors, PriorSettings, find_terms
+from trajgen.residues import parse_sequence
+
+
+def test_energy_is_invariant_and_forces_turn_with_the_chain(make_potential, chains):
+    potential = make_potential()
+    rotation = torch.from_numpy(Rotation.random(random_state=1).as_matrix())
+    moved = chains @ rotation.T + torch.tensor([1.0, -2.0, 0.5])
+    energy, forces = potential.energy_and_forces(chains)
+    moved_energy, moved_forces = potential.energy_and_forces(moved)
+    torch.testing.assert_close(moved_energy, energy, rtol=1e-10, atol=1e-9)
+    torch.testing.assert_close(moved_forces, forces @ rotation.T, rtol=1e-8, atol=1e-7)
+
+
+def test_forces_and_torques_add_up_to_nothing(make_potential, chains):
+    _, forces = make_potential().energy_and_forces(chains)
+    torques = torch.linalg.cross(chains, forces).sum(dim=1)
+    assert forces.abs().max() > 1
+    torch.testing.assert_close(forces.sum(dim=1), torch.zeros(5, 3).double(), rtol=0, atol=1e-8)
+    torch.testing.assert_close(torques, torch.zeros(5, 3).double(), rtol=0, atol=1e-8)
+
+
+def test_mirror_image_differs_by_the_dihedral_prior_alone(make_potential, chains):
+    potential = make_potential()
+    mirrored = chains * torch.tensor([1.0, 1.0, -1.0])
+    priors = potential.priors
+    for term in (priors.bond, priors.angle, priors.repulsion, potential.network):
+        torch.testing.assert_close(term(mirrored), term(chains), rtol=1e-10, atol=1e-10)
+    difference = potential(mirrored) - potential(chains)
+    torch.testing.assert_close(difference, priors.dihedral(mirrored) - priors.dihedral(chains))
+    assert difference.abs().min() > 0.1  # a thousandth of kT is what no chirality would give
+
+
+@pytest.mark.parametrize("part", ["bond", "angle", "dihedral", "repulsion", "network"])
+def test_forces_are_minus_the_gradient(make_potential, chains, part):
+    potential = make_potential()
+    term = potential.network if part == "network" else getattr(potential.priors, part)
+    x = chains[:2].clone().requires_grad_()
+    assert torch.autograd.gradcheck(term, (x,), eps=1e-6, atol=1e-4, rtol=1e-5)
+
+
+def test_energy_and_forces_agree_with_finite_differences(make_potential, chains):
+    potential = make_potential()
+    _, forces = potential.energy_and_forces(chains[:1])
+    step = 1e-5
+    for bead, axis in np.ndindex(6, 3):
+        shift = torch.zeros_like(chains[:1])
+        shift[0, bead, axis] = step
+        slope = (potential.energy(chains[:1] + shift) - potential.energy(chains[:1] - shift)).item()
+        expected = -slope / (2 * step)
+        assert forces[0, bead, axis].item() == pytest.approx(expected, rel=1e-5, abs=1e-3)
+
+
+def test_training_forces_can_be_differentiated_for_every_weight(make_potential, chains):
+    potential = make_potential()
+    loss = ForceField(potential.network).train()(chains).square().mean()
+    loss.backward()
+    for name, weight in potential.network.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.abs().max() > 0, name
+
+
+def test_forces_outside_training_hold_no_graph(make_potential, chains):
+    energy, forces = energy_and_forces(make_potential(), chains)
+    assert not energy.requires_grad
+    assert not forces.requires_grad
+
+
+def test_frames_of_a_batch_do_not_touch_each_other(make_potential, chains):
+    potential = make_potential()
+    broken = chains.clone()
+    broken[1] = torch.nan
+    whole, forces = potential.energy_and_forces(chains)
+    with_nan, forces_with_nan = potential.energy_and_forces(broken)
+    others = [0, 2, 3, 4]
+    assert torch.equal(with_nan[others], whole[others])
+    assert torch.equal(forces_with_nan[others], forces[others])
+
+
+def test_terms_of_a_chain_are_its_consecutive_beads():
+    topology = BeadTopology.from_residues(parse_sequence("GYDPE"))
+    terms = find_terms(topology, excluded_neighbours=2)
+    assert terms.pairs.tolist() == [[0, 1], [1, 2], [2, 3], [3, 4]]
+    assert terms.triples.tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 4]]
+    assert terms.quadruples.tolist() == [[0, 1, 2, 3], [1, 2, 3, 4]]
+    assert terms.repelling.tolist() == [[0, 3], [0, 4], [1, 4]]
+
+
+def test_no_bonded_term_joins_two_chains_but_they_repel():
+    topology = BeadTopology(
+        names=("CA",) * 4,
+        residues=("GLY",) * 4,
+        residue_numbers=(1, 2, 1, 2),
+        chains=(0, 0, 1, 1),
+        bonds=((0, 1), (2, 3)),
+    )
+    terms = find_terms(topology, excluded_neighbours=2)
+    assert terms.triples.shape == (0, 3)
+    assert terms.quadruples.shape == (0, 4)
+    assert terms.repelling.tolist() == [[0, 2], [0, 3], [1, 2], [1, 3]]
+
+
+@pytest.mark.parametrize("sequence", ["G", "GY", "GYD", "GYDP"])
+def test_molecules_too_small_for_a_term_have_an_energy(make_potential, sequence):
+    potential = make_potential(sequence)
+    x = torch.from_numpy(grow_chains(3, len(sequence), seed=5))
+    energy, forces = potential.energy_and_forces(x)
+    assert energy.shape == (3,)
+    assert forces.isfinite().all()
+
+
+def test_chain_is_held_and_beads_do_not_overlap(make_potential, chains):
+    priors = make_potential().priors
+    stretched = chains.clone()
+    stretched[:, -1] += 2 * (
+        stretched[:, -1] - stretched[:, -2]
+    )  # the last bond three times as long
+    assert (priors(stretched) - priors(chains)).min() > 1_000
+    pairs = priors.repulsion.pairs
+    at_contact = priors.repulsion.sigma_nm[0]
+    line = torch.zeros(1, 6, 3).double()
+    line[0, :, 0] = torch.arange(6) * 10.0
+    near, touching = line.clone(), line.clone()
+    near[0, pairs[0, 1]] = near[0, pairs[0, 0]] + torch.tensor([0.0, 0.5, 0.0]) * at_contact
+    touching[0, pairs[0, 1]] = touching[0, pairs[0, 0]] + torch.tensor([0.0, 1.0, 0.0]) * at_contact
+    ratio = priors.repulsion(near) / priors.repulsion(touching)
+    assert ratio.item() == pytest.approx(64, rel=1e-4)
+    kT = 8.31446261815324e-3 * 350
+    assert priors.repulsion(touching).item() == pytest.approx(kT, rel=1e-4)
+
+
+def test_fresh_priors_are_zero():
+    topology = BeadTopology.from_residues(parse_sequence("GYDPET"))
+    assert Priors(topology, PriorSettings())(torch.rand(2, 6, 3).double()).abs().max() == 0

@@ -1,0 +1,1 @@
+"""The CGSchNet potential: priors, network, fitting and Langevin dynamics."""
