@@ -113,6 +113,7 @@ class ProcessExecutor:
                     while waiting and len(running) < self.workers:
                         running.append(self._start(*waiting.pop(0), folder))
                     time.sleep(_POLL_S)
+                    shown.advance(0)  # long tasks too are seen to be alive
                     for item in list(running):
                         if item.process.poll() is None and time.monotonic() < item.deadline:
                             continue

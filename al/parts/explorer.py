@@ -62,7 +62,7 @@ class ExplorationSettings(Settings):
     potential: PotentialExploration = PotentialExploration()
     surrogate: SurrogateExploration = SurrogateExploration()
     device: str = "auto"
-    threads: int = 2
+    threads: int = 1
 
 
 class TwoGeneratorExplorer:

@@ -36,8 +36,7 @@ class NoiseJudge:
         windows = ", ".join(str(entry["new_windows"]) for entry in history[1:]) or "none"
         lines.append(
             f"Oracle: {accepted} all-atom segments, {spent:.0f} ps beyond the first "
-            f"{first['oracle_ps']:.0f} ps; new surrogate windows in rounds 1 to "
-            f"{last['round']}: {windows}."
+            f"{first['oracle_ps']:.0f} ps; new surrogate windows by round: {windows}."
         )
         lines.append(
             "A run of this length shows that the loop works, not that it has converged; segments "

@@ -120,8 +120,9 @@ class SubprocessLearner:
     ) -> list[str]:
         launcher = [sys.executable]
         if self.settings.processes > 1:
-            launcher += ["-m", "accelerate.commands.launch", "--num_processes"]
-            launcher += [str(self.settings.processes)]
+            # Without --multi_gpu the launcher starts one process where there is no GPU.
+            launcher += ["-m", "accelerate.commands.launch", "--multi_gpu"]
+            launcher += ["--num_processes", str(self.settings.processes)]
         return [
             *launcher,
             *("-m", "trajgen.cli", command, str(dataset), "--out", str(out)),
