@@ -18,7 +18,15 @@ from torch import Tensor
 
 from trajgen import __version__
 from trajgen.errors import InputError
-from trajgen.files import read_json, sha256_of, whole_file, whole_folder, write_json
+from trajgen.files import (
+    read_json,
+    sha256_of,
+    system_errors,
+    whole_file,
+    whole_folder,
+    write_json,
+)
+from trajgen.settings import read_yaml
 
 LAYOUT_VERSION = 1
 
@@ -53,7 +61,8 @@ def save_checkpoint(
         InputError: ``path`` exists already.
     """
     with whole_folder(path) as folder:
-        save_file(_contiguous(weights), folder / "model.safetensors")
+        with system_errors(path):
+            save_file(_contiguous(weights), folder / "model.safetensors")
         text = yaml.safe_dump(settings, sort_keys=False)
         (folder / "settings.yaml").write_text(text, encoding="utf-8")
         full_card = {
@@ -72,12 +81,7 @@ def load_checkpoint(path: Path, kind: str) -> Checkpoint:
     Raises:
         InputError: it is missing, of another kind or layout, or damaged.
     """
-    if not path.is_dir():
-        raise InputError(f"checkpoint {path} is missing; name a folder written by fit or train")
-    for name in ("card.json", "settings.yaml", "model.safetensors"):
-        if not (path / name).is_file():
-            raise InputError(f"checkpoint {path} has no {name}; it is not whole, train it again")
-    card = read_json(path / "card.json")
+    card = read_card(path)
     if card.get("kind") != kind:
         raise InputError(f"checkpoint {path} is a {card.get('kind')}; a {kind} is wanted")
     if card.get("layout_version") != LAYOUT_VERSION:
@@ -95,8 +99,25 @@ def load_checkpoint(path: Path, kind: str) -> Checkpoint:
         weights = load_file(weights_file)
     except SafetensorError as error:
         raise InputError(f"checkpoint {path} is damaged: {error}") from error
-    settings = yaml.safe_load((path / "settings.yaml").read_text(encoding="utf-8"))
+    settings = read_yaml(path / "settings.yaml")
     return Checkpoint(kind, weights, settings, card)
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint says of itself: kind, layout, data, metrics and hash of the weights.
+
+    Raises:
+        InputError: it is missing or not whole.
+    """
+    if not path.is_dir():
+        raise InputError(f"checkpoint {path} is missing; name a folder written by fit or train")
+    for name in ("card.json", "settings.yaml", "model.safetensors"):
+        if not (path / name).is_file():
+            raise InputError(f"checkpoint {path} has no {name}; it is not whole, train it again")
+    card = read_json(path / "card.json")
+    if not isinstance(card, dict):
+        raise InputError(f"checkpoint {path} has a card.json that is no mapping; train it again")
+    return card
 
 
 def training_folder(path: Path) -> Path:
@@ -111,7 +132,7 @@ def save_training_state(path: Path, tensors: dict[str, Tensor], state: dict[str,
     """
     folder = training_folder(path)
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / "new.safetensors") as temporary:
+    with whole_file(folder / "new.safetensors") as temporary, system_errors(folder):
         save_file(_contiguous(tensors), temporary)
     digest = sha256_of(folder / "new.safetensors")
     name = f"state-{digest[:16]}.safetensors"

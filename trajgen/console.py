@@ -2,12 +2,12 @@
 
 import errno
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -20,22 +20,37 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 
 from trajgen.errors import TrajgenError
-from trajgen.progress import Progress, ProgressTask
+from trajgen.progress import SILENT, Progress, ProgressTask
 
 logger = logging.getLogger("trajgen")
 
 #: A plain log line of a running task appears at most this often.
 LINE_INTERVAL_S = 10.0
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_WRONG_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+
+
+def is_main_process() -> bool:
+    """Say whether this is the only process or the first of several that train together."""
+    return int(os.environ.get("RANK", "0")) == 0
+
 
 def configure_logging(verbose: bool = False) -> None:
-    """Send the log lines of both packages to stderr; called by the commands only."""
+    """Send the log lines of both packages to stderr; called by the commands only.
+
+    Of several processes that train together the first one alone logs.
+    """
+    level = logging.DEBUG if verbose else logging.INFO
+    if not is_main_process():
+        level = logging.ERROR
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     for name in ("trajgen", "al"):
         package = logging.getLogger(name)
         package.handlers = [handler]
-        package.setLevel(logging.DEBUG if verbose else logging.INFO)
+        package.setLevel(level)
         package.propagate = False
 
 
@@ -46,13 +61,15 @@ def exit_with_code() -> Iterator[None]:
         yield
     except TrajgenError as error:
         _fail(str(error), error.exit_code)
-    except PermissionError as error:
-        _fail(f"no permission for {error.filename}; change its rights or name another path", 2)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        where = f" while writing {error.filename}" if error.filename else ""
-        _fail(f"the disk is full{where}; free some space and run the same command again", 1)
+        where = f" for {error.filename}" if error.filename else ""
+        if error.errno in _FULL:
+            _fail(f"there is no space left{where}; free some and run the same command again", 1)
+        if error.errno in _FORBIDDEN:
+            _fail(f"there is no permission{where}; change its rights or name another path", 2)
+        if error.errno in _WRONG_PATH:
+            _fail(f"the path cannot be used{where} ({error.strerror}); name another one", 2)
+        raise
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from here", 130)
 
@@ -64,6 +81,8 @@ def _fail(sentence: str, code: int) -> None:
 
 def choose_progress() -> Progress:
     """Return a progress bar on a terminal, and plain log lines elsewhere."""
+    if not is_main_process():
+        return SILENT
     return TerminalProgress() if sys.stderr.isatty() else LineProgress()
 
 
@@ -97,7 +116,7 @@ class _BarTask(ProgressTask):
         )
         self._id = self._bar.add_task(label, total=total, completed=done, status="")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "_BarTask":
         self._bar.start()
         return self
 
@@ -120,7 +139,7 @@ class _LineTask(ProgressTask):
         self._begin = self._last = time.monotonic()
         self._status = ""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "_LineTask":
         begun = f", {self._done} of them done before" if self._done else ""
         logger.info("%s: %d steps%s", self._label, self._total, begun)
         return self

@@ -7,13 +7,21 @@ end, and removed when anything fails. After a crash a file is absent or complete
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from trajgen.errors import InputError
+
+# Some writers make private files; a result is as readable as any file of its user.
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
+_FILE_MODE = 0o666 & ~_UMASK
 
 
 @contextmanager
@@ -24,11 +32,28 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         yield temporary
+        temporary.chmod(_FILE_MODE)
         sync_file(temporary)
         os.replace(temporary, path)
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def system_errors(path: Path) -> Iterator[None]:
+    """Raise OSError for a write of safetensors that the system refused.
+
+    The library raises its own error, which hides a full disk or a missing permission.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None:
+            raise
+        number = int(found.group(1))
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 @contextmanager
@@ -47,6 +72,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
+                file.chmod(_FILE_MODE)
                 sync_file(file)
         os.rename(temporary, path)
         sync_folder(path.parent)

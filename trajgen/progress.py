@@ -1,13 +1,12 @@
 """Progress as an object that is passed in: long work reports to it and knows no terminal."""
 
 from types import TracebackType
-from typing import Self
 
 
 class ProgressTask:
     """One piece of work with a known number of steps; this base class reports to nobody."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ProgressTask":
         return self
 
     def __exit__(

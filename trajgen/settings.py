@@ -92,7 +92,7 @@ def _describe(error: ValidationError, kind: type[Settings]) -> str:
         hint = f"; known there: {', '.join(known)}" if known else ""
         text = f"'{dotted}' is not a setting{hint}"
     elif first["type"] == "missing":
-        text = f"'{dotted}' is missing"
+        text = f"'{dotted}' is missing; give it in the file or as --set {dotted}=VALUE"
     else:
         text = f"'{dotted}' is {first['input']!r}: {first['msg']}"
     others = len(error.errors()) - 1

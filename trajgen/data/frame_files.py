@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from trajgen.data.records import AtomFrames, BeadFrames, Rollouts
 from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.errors import InputError
-from trajgen.files import whole_file
+from trajgen.files import system_errors, whole_file
 
 _FRAME_ARRAYS = ("positions_nm", "segments", "forces", "weights", "force_variance")
 
@@ -75,7 +75,7 @@ def _save(path: Path, kind: str, record: Any, names: tuple[str, ...]) -> None:
         "topology": json.dumps(record.topology.to_dict()),
         "time_step_ps": json.dumps(record.time_step_ps),
     }
-    with whole_file(path) as temporary:
+    with whole_file(path) as temporary, system_errors(path):
         save_file(present, temporary, metadata=metadata)
 
 

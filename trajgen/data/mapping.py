@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float32, Float64
 
+from trajgen.data.records import AtomFrames, BeadFrames
 from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.errors import InputError
 from trajgen.residues import CAPS
@@ -123,3 +124,31 @@ def map_vectors(
 ) -> Float32[np.ndarray, "frames beads 3"]:
     """Apply a map to positions or forces, summing in float64."""
     return np.einsum("ba,fax->fbx", matrix, vectors, optimize=True).astype(np.float32)
+
+
+def map_frames(
+    atoms: AtomFrames,
+    beads: BeadTopology,
+    bead_atoms: Sequence[int],
+    force_map: str | None,
+    groups: Groups,
+) -> BeadFrames:
+    """Map atom frames to beads; ``force_map`` names the map of forces, None leaves them out.
+
+    Raises:
+        InputError: the force map is not known, or does not exist for these groups.
+    """
+    C = position_map(bead_atoms, atoms.topology.n_atoms)
+    forces = None
+    if force_map is not None and atoms.forces is not None:
+        if force_map not in FORCE_MAPS:
+            raise InputError(f"force map '{force_map}' is not known; use {', '.join(FORCE_MAPS)}")
+        forces = map_vectors(FORCE_MAPS[force_map](C, groups), atoms.forces)
+    return BeadFrames(
+        topology=beads,
+        positions_nm=map_vectors(C, atoms.positions_nm),
+        segments=atoms.segments,
+        time_step_ps=atoms.time_step_ps,
+        forces=forces,
+        weights=atoms.weights,
+    )

@@ -6,7 +6,7 @@ change is a copy (``dataclasses.replace``). Units are nm, ps, kJ/mol/nm.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
@@ -48,7 +48,7 @@ class BeadFrames:
         """The number of frames."""
         return len(self.positions_nm)
 
-    def take(self, index: Any) -> Self:
+    def take(self, index: Any) -> "BeadFrames":
         """Return the frames that ``index`` (a slice, a mask or indices) picks, in its order."""
         return _take(self, index)
 
@@ -84,7 +84,7 @@ class AtomFrames:
         """The number of frames."""
         return len(self.positions_nm)
 
-    def take(self, index: Any) -> Self:
+    def take(self, index: Any) -> "AtomFrames":
         """Return the frames that ``index`` (a slice, a mask or indices) picks, in its order."""
         return _take(self, index)
 
@@ -143,8 +143,9 @@ Frames = TypeVar("Frames", AtomFrames, BeadFrames)
 def concatenate(parts: Sequence[Frames]) -> Frames:
     """Join frames of one molecule; segment ids are renumbered so that they stay apart.
 
-    Forces are kept where every part has them, weights and variances where any part has (missing
-    weights count as one, a missing variance as zero). Parts of different time step give None.
+    Forces are kept where every part has them, weights and variances where any part has (a frame
+    without weight counts as the mean of the weighted ones, whatever their sum is; a missing
+    variance is zero). Parts of different time step give None.
 
     Raises:
         InputError: there is no part, or the parts are of different molecules.
@@ -166,7 +167,7 @@ def concatenate(parts: Sequence[Frames]) -> Frames:
         "segments": np.concatenate(segments),
         "time_step_ps": steps.pop() if len(steps) == 1 else None,
         "forces": _join_all([part.forces for part in parts]),
-        "weights": _join_any(parts, "weights", 1.0),
+        "weights": _join_any(parts, "weights", _mean_weight(parts)),
     }
     if isinstance(first, BeadFrames):
         joined["force_variance"] = _join_any(parts, "force_variance", 0.0)
@@ -176,6 +177,11 @@ def concatenate(parts: Sequence[Frames]) -> Frames:
 def _join_all(arrays: list[np.ndarray | None]) -> np.ndarray | None:
     present = [array for array in arrays if array is not None]
     return np.concatenate(present) if len(present) == len(arrays) else None
+
+
+def _mean_weight(parts: Sequence[Any]) -> float:
+    weights = [part.weights for part in parts if part.weights is not None]
+    return float(np.concatenate(weights).mean()) if weights else 1.0
 
 
 def _join_any(parts: Sequence[Any], name: str, missing: float) -> np.ndarray | None:

@@ -12,14 +12,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from trajgen.data.mapping import FORCE_MAPS, map_vectors, position_map
+from trajgen.data.mapping import map_frames
 from trajgen.data.records import AtomFrames, BeadFrames, concatenate
 from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.errors import InputError
@@ -29,6 +29,7 @@ from trajgen.files import (
     read_lines,
     sha256_of,
     sync_folder,
+    system_errors,
     whole_file,
     whole_folder,
 )
@@ -103,7 +104,7 @@ class ShardEntry:
         )
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: dict[str, Any]) -> "ShardEntry":
         """Read what ``to_line`` wrote."""
         rest = dict(values)
         file, sha256, frames = rest.pop("file"), rest.pop("sha256"), rest.pop("frames")
@@ -124,7 +125,7 @@ class Dataset:
         self.entries = entries
 
     @classmethod
-    def create(cls, path: Path, header: DatasetHeader) -> Self:
+    def create(cls, path: Path, header: DatasetHeader) -> "Dataset":
         """Make an empty dataset.
 
         Raises:
@@ -138,7 +139,7 @@ class Dataset:
         return cls(path, header, ())
 
     @classmethod
-    def open(cls, path: Path, writer: bool = False) -> Self:
+    def open(cls, path: Path, writer: bool = False) -> "Dataset":
         """Open a dataset for reading, or as its one writer.
 
         Raises:
@@ -177,6 +178,14 @@ class Dataset:
             digest.update(entry.to_line().encode())
         return digest.hexdigest()
 
+    def damaged_files(self) -> list[str]:
+        """Return the shards whose content is not what the manifest says; reads all of them."""
+        return [
+            entry.file
+            for entry in self.entries
+            if sha256_of(self.path / entry.file) != entry.sha256
+        ]
+
     def has(self, name: str) -> bool:
         """Say whether a shard of this name is in the dataset."""
         return any(entry.label.name == name for entry in self.entries)
@@ -201,18 +210,12 @@ class Dataset:
             raise InputError(f"dataset {self.path} is of beads only; all-atom frames do not fit")
         if atoms.topology != self.header.atoms:
             raise InputError(f"the frames of shard {label.name} are not of this dataset's atoms")
-        C = position_map(self.header.bead_atoms, atoms.topology.n_atoms)
-        forces = None
-        if label.force_map is not None and atoms.forces is not None:
-            W = FORCE_MAPS[label.force_map](C, label.constraint_groups)
-            forces = map_vectors(W, atoms.forces)
-        beads = BeadFrames(
-            topology=self.header.beads,
-            positions_nm=map_vectors(C, atoms.positions_nm),
-            segments=atoms.segments,
-            time_step_ps=atoms.time_step_ps,
-            forces=forces,
-            weights=atoms.weights,
+        beads = map_frames(
+            atoms,
+            self.header.beads,
+            self.header.bead_atoms,
+            label.force_map,
+            label.constraint_groups,
         )
         arrays = {"atom_positions_nm": atoms.positions_nm}
         if atoms.forces is not None:
@@ -273,6 +276,7 @@ class Dataset:
                 segments=shard.get_tensor("segments")[wanted],
                 time_step_ps=entry.label.save_interval_ps if frames is None else None,
                 forces=part("atom_forces") if "atom_forces" in names else None,
+                weights=shard.get_tensor("weights")[wanted] if "weights" in names else None,
             )
 
     def _some_entries(self) -> tuple[ShardEntry, ...]:
@@ -302,7 +306,7 @@ class Dataset:
         }
         present = {k: np.ascontiguousarray(v) for k, v in arrays.items() if v is not None}
         file = f"shards/{label.name}.safetensors"
-        with whole_file(self.path / file) as temporary:
+        with whole_file(self.path / file) as temporary, system_errors(self.path / file):
             save_file(present, temporary)
         entry = ShardEntry(label, file, sha256_of(self.path / file), beads.n_frames)
         append_line(self.path / "manifest.jsonl", entry.to_line())

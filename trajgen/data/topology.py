@@ -1,7 +1,7 @@
 """What a molecule is: its residues, its atoms, its beads; plain values that JSON and YAML hold."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from trajgen.errors import InputError
 from trajgen.residues import ONE_LETTER, bead_type, standard_name
@@ -34,7 +34,7 @@ class BeadTopology:
                 raise InputError(f"bead bond ({i}, {j}) does not fit {len(self.names)} beads")
 
     @classmethod
-    def from_residues(cls, residues: tuple[str, ...] | list[str]) -> Self:
+    def from_residues(cls, residues: tuple[str, ...] | list[str]) -> "BeadTopology":
         """Return one chain of C-alpha beads, bonded in sequence."""
         n = len(residues)
         return cls(
@@ -68,11 +68,16 @@ class BeadTopology:
             other.chains,
             other.bonds,
         )
-        if not same:
-            raise InputError(
-                f"{mine} is of {self.sequence} ({self.n_beads} beads), but {theirs} is of "
-                f"{other.sequence} ({other.n_beads} beads); use files of the same molecule"
-            )
+        if same:
+            return
+        if self.sequence == other.sequence:
+            difference = "they have the same residues, but other chains, bonds or bead names"
+        else:
+            difference = "use files of the same molecule"
+        raise InputError(
+            f"{mine} is of {self.sequence} ({self.n_beads} beads), but {theirs} is of "
+            f"{other.sequence} ({other.n_beads} beads); {difference}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for YAML and JSON."""
@@ -85,7 +90,7 @@ class BeadTopology:
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: dict[str, Any]) -> "BeadTopology":
         """Read what ``to_dict`` wrote."""
         return cls(
             names=tuple(values["names"].split()),
@@ -151,7 +156,7 @@ class AtomTopology:
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: dict[str, Any]) -> "AtomTopology":
         """Read what ``to_dict`` wrote."""
         return cls(
             names=tuple(values["names"].split()),

@@ -1,0 +1,253 @@
+"""Imported data are what the files held, in canonical units, whole or not there."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from peptide import Solvated
+
+from trajgen.data import importing
+from trajgen.data.importing import (
+    FrameArrays,
+    ImportSettings,
+    hydrogen_groups,
+    import_arrays,
+    import_trajectory,
+)
+from trajgen.data.mapping import aggregate_force_map, map_vectors, position_map
+from trajgen.data.store import Dataset
+from trajgen.data.topology import AtomTopology
+from trajgen.data.trajectories import read_solute
+from trajgen.errors import InputError
+from trajgen.settings import parse_settings
+
+SETTINGS = ImportSettings(temperature_K=300.0, time_step_ps=2.0)
+
+
+def test_chignolin_becomes_a_dataset(tmp_path: Path, shared_data: Path) -> None:
+    folder = shared_data / "chignolin_ca_forces"
+    files = {
+        name: folder / f"{stem}_first13000.npy"
+        for name, stem in {
+            "coords": "chignolin_ca_coords",
+            "forces": "chignolin_ca_forces",
+            "weights": "msm_weights",
+            "segments": "trajectory_id",
+        }.items()
+    }
+    settings = ImportSettings(
+        temperature_K=350.0,
+        sequence="YYDPETGTWY",
+        length_unit="angstrom",
+        energy_unit="kcal/mol",
+    )
+    coords = files.pop("coords")
+    dataset = import_arrays(coords, tmp_path / "D", settings, FrameArrays(**files))
+    frames = dataset.read_all_beads()
+    raw = {name: np.load(path, allow_pickle=False) for name, path in files.items()}
+    assert dataset.n_frames == frames.n_frames == 13_000
+    assert frames.topology.sequence == "YYDPETGTWY"
+    assert len(np.unique(frames.segments)) == len(np.unique(raw["segments"])) == 2601
+    np.testing.assert_allclose(frames.weights.sum(), raw["weights"].sum(), rtol=1e-6)
+    np.testing.assert_allclose(frames.positions_nm, 0.1 * np.load(coords), rtol=1e-6)
+    np.testing.assert_allclose(frames.forces, 41.84 * raw["forces"], rtol=1e-6)
+    label = dataset.entries[0].label
+    assert (label.sampling, label.temperature_K) == ("reweighted", 350.0)
+    assert label.save_interval_ps is None
+
+
+@pytest.mark.parametrize("resolution", ["ca", "heavy"])
+def test_trajectories_become_shards_of_chunks(
+    solvated: Solvated, tmp_path: Path, resolution: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "SHARD_FRAMES", 10)
+    random = np.random.default_rng(0)
+    forces = random.normal(size=(50, solvated.frames.n_atoms, 3)).astype(np.float32)
+    np.save(tmp_path / "f.npy", forces)
+    dataset = import_trajectory(
+        [solvated.trajectory, solvated.trajectory],
+        solvated.structure,
+        tmp_path / "D",
+        replace_settings(resolution=resolution, length_unit="nm", energy_unit="kcal/mol"),
+        FrameArrays(forces=tmp_path / "f.npy"),
+    )
+    names = [entry.label.name for entry in dataset.entries]
+    assert names == [f"import-{file:03d}-{chunk:03d}" for file in (0, 1) for chunk in (0, 1, 2)]
+    assert [entry.frames for entry in dataset.entries] == [10, 10, 5] * 2
+    frames = dataset.read_all_beads()
+    assert len(np.unique(frames.segments)) == 6
+    assert frames.time_step_ps == 2.0
+    wanted = solvated.frames.xyz[:, solvated.alpha]
+    np.testing.assert_allclose(frames.positions_nm, np.concatenate([wanted] * 2), atol=1e-6)
+    # Without knowing better, CA and its hydrogen are one rigid group: their forces add up.
+    hydrogens = [atom + 1 for atom in solvated.alpha]
+    summed = forces[:, solvated.alpha] + forces[:, hydrogens]
+    np.testing.assert_allclose(frames.forces, 4.184 * summed, rtol=1e-5, atol=1e-5)
+    if resolution == "ca":
+        assert dataset.header.atoms is None
+        return
+    atoms = dataset.read_atoms(dataset.entries[4])
+    np.testing.assert_allclose(
+        atoms.positions_nm, solvated.frames.xyz[10:20, : solvated.n_solute], atol=1e-6
+    )
+    kept = 4.184 * forces[35:45, : solvated.n_solute]
+    np.testing.assert_allclose(atoms.forces, kept, rtol=1e-5, atol=1e-5)
+
+
+def replace_settings(**changes: object) -> ImportSettings:
+    return parse_settings(ImportSettings, {**SETTINGS.model_dump(), **changes}, "test")
+
+
+def test_forces_of_the_solute_alone_and_the_slice_map(solvated: Solvated, tmp_path: Path) -> None:
+    forces = np.random.default_rng(0).normal(size=(25, solvated.n_solute, 3))
+    np.save(tmp_path / "f.npy", forces)
+    np.save(tmp_path / "w.npy", np.arange(25))
+    np.save(tmp_path / "s.npy", np.repeat([3, 7], [15, 10]))
+    settings = replace_settings(
+        length_unit="angstrom", energy_unit="kJ/mol", force_map="slice", constraints="none"
+    )
+    arrays = FrameArrays(tmp_path / "f.npy", tmp_path / "w.npy", tmp_path / "s.npy")
+    dataset = import_trajectory(
+        [solvated.trajectory], solvated.structure, tmp_path / "D", settings, arrays
+    )
+    frames = dataset.read_all_beads()
+    np.testing.assert_allclose(frames.forces, 10 * forces[:, solvated.alpha], rtol=1e-5)
+    np.testing.assert_array_equal(frames.weights, np.arange(25))
+    np.testing.assert_array_equal(frames.segments, np.repeat([0, 1], [15, 10]))
+    assert dataset.entries[0].label.sampling == "reweighted"
+    assert dataset.entries[0].label.constraint_groups == ()
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((24, 34, 3), "--forces has 24 frames, but the trajectory has at least 25"),
+        ((26, 34, 3), "--forces has 26 frames, but the trajectory has 25"),
+        ((25, 33, 3), "with 34 atoms as in the topology, or the 24 of the solute"),
+    ],
+)
+def test_forces_of_another_length_leave_nothing(
+    solvated: Solvated, tmp_path: Path, shape: tuple[int, ...], said: str
+) -> None:
+    np.save(tmp_path / "f.npy", np.zeros(shape))
+    settings = replace_settings(length_unit="nm", energy_unit="kJ/mol")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(InputError, match=said):
+        import_trajectory(
+            [solvated.trajectory],
+            solvated.structure,
+            tmp_path / "D",
+            settings,
+            FrameArrays(forces=tmp_path / "f.npy"),
+        )
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_forces_need_their_units(solvated: Solvated, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unit of the forces"):
+        import_trajectory(
+            [solvated.trajectory],
+            solvated.structure,
+            tmp_path / "D",
+            SETTINGS,
+            FrameArrays(forces=tmp_path / "f.npy"),
+        )
+
+
+def test_a_chain_break_or_a_nan_in_a_later_chunk_leaves_nothing(
+    solvated: Solvated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "SHARD_FRAMES", 10)
+    before = sorted(tmp_path.iterdir())
+    for change, said in ((2.0, "ALA6 and HIS7 are .* chain break"), (np.nan, "NaN or infinity")):
+        solvated.frames.xyz[13, 12:18, 2] += np.float32(change)
+        solvated.frames.unitcell_vectors = None
+        solvated.frames.save(str(tmp_path / "md.dcd"))
+        with pytest.raises(InputError, match=rf"md\.dcd, from frame 10 on: .*{said}"):
+            import_trajectory([tmp_path / "md.dcd"], solvated.structure, tmp_path / "D", SETTINGS)
+        (tmp_path / "md.dcd").unlink()
+        assert sorted(tmp_path.iterdir()) == before
+
+
+def test_without_a_time_step_the_frames_have_no_order(
+    solvated: Solvated, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="trajgen"):
+        dataset = import_trajectory(
+            [solvated.trajectory],
+            solvated.structure,
+            tmp_path / "D",
+            ImportSettings(temperature_K=300.0),
+        )
+    assert dataset.read_all_beads().time_step_ps is None
+    assert "the file says 2 ps" in caplog.text
+
+
+def test_nothing_that_exists_is_replaced(solvated: Solvated, tmp_path: Path) -> None:
+    (tmp_path / "D").mkdir()
+    (tmp_path / "D" / "precious").write_text("data")
+    with pytest.raises(InputError, match="exists already"):
+        import_trajectory([solvated.trajectory], solvated.structure, tmp_path / "D", SETTINGS)
+    assert [file.name for file in (tmp_path / "D").iterdir()] == ["precious"]
+
+
+def test_the_same_files_give_the_same_digest(solvated: Solvated, tmp_path: Path) -> None:
+    digests = {
+        import_trajectory(
+            [solvated.trajectory], solvated.structure, tmp_path / name, SETTINGS
+        ).digest()
+        for name in ("a", "b")
+    }
+    assert len(digests) == 1
+
+
+@given(
+    sizes=st.lists(st.integers(0, 3), min_size=1, max_size=6),
+    seed=st.integers(0, 100),
+)
+def test_hydrogens_go_with_the_atom_they_sit_on(sizes: list[int], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    places, elements, groups = [], [], []
+    for heavy, hydrogens in enumerate(sizes):
+        group = [len(places)]
+        centre = np.array([0.15 * heavy, 0.0, 0.0])
+        places.append(centre)
+        elements.append("C")
+        for _ in range(hydrogens):
+            direction = random.normal(size=3)
+            direction[0] = 0
+            group.append(len(places))
+            places.append(centre + 0.1 * direction / np.linalg.norm(direction))
+            elements.append("H")
+        if hydrogens:
+            groups.append(tuple(group))
+    n = len(places)
+    atoms = AtomTopology(
+        tuple(f"A{i}" for i in range(n)), tuple(elements), (0,) * n, ("GLY",), (1,), (0,), ()
+    )
+    assert hydrogen_groups(atoms, np.array(places, dtype=np.float32)) == tuple(groups)
+
+
+def test_groups_of_a_real_peptide_admit_the_aggregate_map(
+    tmp_path: Path, shared_data: Path
+) -> None:
+    structure = shared_data / "fastfolder_pdb" / "cln025_capped_allatom.pdb"
+    settings = replace_settings(resolution="heavy", time_step_ps=None)
+    dataset = import_trajectory([structure], structure, tmp_path / "D", settings)
+    (entry,) = Dataset.open(tmp_path / "D").entries
+    solute = read_solute(structure)
+    C = position_map(solute.bead_atoms, solute.topology.n_atoms)
+    W = aggregate_force_map(C, entry.label.constraint_groups)
+    names = np.array(solute.topology.names)
+    assert sorted(set(names[W.any(axis=0)])) == ["CA", "HA", "HA2", "HA3"]
+    assert dataset.header.beads.sequence == "YYDPETGTWY"
+    atoms = dataset.read_atoms(entry)
+    np.testing.assert_array_equal(
+        map_vectors(C, atoms.positions_nm), dataset.read_all_beads().positions_nm
+    )
+    line = json.loads((tmp_path / "D" / "manifest.jsonl").read_text())
+    assert line["hamiltonian"] == "unknown"

@@ -1,0 +1,154 @@
+"""Generated chains open in other programs, whole or not at all."""
+
+import json
+from pathlib import Path
+
+import MDAnalysis
+import mdtraj
+import numpy as np
+import pytest
+
+from trajgen.data.readers import read_bead_structure, read_samples, read_starts, read_trajectory
+from trajgen.data.records import Rollouts
+from trajgen.data.starts import draw_starts, repeat_starts
+from trajgen.data.topology import BeadTopology
+from trajgen.data.writers import prepare_output, write_rollouts, write_structure
+from trajgen.errors import InputError, WorkError
+
+TOPOLOGY = BeadTopology.from_residues(("GLY", "TYR", "ASP"))
+
+
+@pytest.fixture
+def rollouts() -> Rollouts:
+    """Three chains: whole, frozen from frame 4 on, frozen from the start."""
+    random = np.random.default_rng(0)
+    positions = np.cumsum(random.normal(scale=0.22, size=(3, 7, 3, 3)), axis=2).astype(np.float32)
+    alive = np.ones((3, 7), dtype=bool)
+    alive[1, 4:] = alive[2] = False
+    positions[~alive] = np.nan
+    return Rollouts(TOPOLOGY, positions, alive, time_step_ps=2.5)
+
+
+def test_npz_comes_back(tmp_path: Path, rollouts: Rollouts) -> None:
+    path = tmp_path / "sim.npz"
+    files = write_rollouts(path, rollouts, {"seed": 3})
+    assert {file.name for file in files} == {"sim.npz", "sim.json"}
+    with np.load(path, allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["positions"], rollouts.positions_nm)
+        np.testing.assert_array_equal(arrays["alive"], rollouts.alive)
+    samples = read_samples([path])
+    wanted = rollouts.to_frames()
+    assert samples.frames.topology == TOPOLOGY
+    assert samples.frames.time_step_ps == 2.5
+    assert samples.left_out == {"frozen chain": 10}
+    np.testing.assert_array_equal(samples.frames.positions_nm, wanted.positions_nm)
+    np.testing.assert_array_equal(samples.frames.segments, wanted.segments)
+    card = json.loads((tmp_path / "sim.json").read_text())
+    assert card["seed"] == 3
+    assert card["frames_alive"] == [7, 4, 0]
+
+
+@pytest.mark.parametrize("suffix", [".xtc", ".trr", ".dcd", ".nc", ".pdb"])
+def test_every_chain_is_a_file_cut_at_its_last_frame_alive(
+    tmp_path: Path, rollouts: Rollouts, suffix: str
+) -> None:
+    write_rollouts(tmp_path / f"gen{suffix}", rollouts, {})
+    names = {f"gen_000{suffix}", f"gen_001{suffix}", "gen.json"}
+    if suffix != ".pdb":
+        names.add("gen.pdb")
+    assert {file.name for file in tmp_path.iterdir()} == names
+    for chain, frames in ((0, 7), (1, 4)):
+        path = tmp_path / f"gen_{chain:03d}{suffix}"
+        read = read_trajectory(path, None if suffix == ".pdb" else tmp_path / "gen.pdb")
+        assert read.topology == TOPOLOGY
+        np.testing.assert_allclose(
+            read.positions_nm, rollouts.positions_nm[chain, :frames], atol=6e-4
+        )
+        if suffix in (".xtc", ".trr", ".nc"):
+            assert read.time_step_ps == pytest.approx(2.5)
+
+
+def test_one_chain_is_one_file(tmp_path: Path, rollouts: Rollouts) -> None:
+    one = Rollouts(TOPOLOGY, rollouts.positions_nm[:1], rollouts.alive[:1], 2.5)
+    files = write_rollouts(tmp_path / "gen.xtc", one, {})
+    assert {file.name for file in files} == {"gen.xtc", "gen.pdb", "gen.json"}
+
+
+def test_mdanalysis_and_mdtraj_open_the_files_with_their_bonds(
+    tmp_path: Path, rollouts: Rollouts
+) -> None:
+    write_rollouts(tmp_path / "gen.xtc", rollouts, {})
+    text = (tmp_path / "gen.pdb").read_text()
+    atoms = [line for line in text.splitlines() if line.startswith("ATOM")]
+    assert [line[12:16] for line in atoms] == [" CA "] * 3
+    assert [line[76:78].strip() for line in atoms] == ["C"] * 3
+    assert sum(line.startswith("CONECT") for line in text.splitlines()) == 3
+    universe = MDAnalysis.Universe(str(tmp_path / "gen.pdb"), str(tmp_path / "gen_000.xtc"))
+    assert list(universe.residues.resnames) == ["GLY", "TYR", "ASP"]
+    assert len(universe.bonds) == 2
+    assert len(universe.trajectory) == 7
+    trajectory = mdtraj.load(str(tmp_path / "gen_001.xtc"), top=str(tmp_path / "gen.pdb"))
+    assert trajectory.topology.n_bonds == 2
+    assert len(trajectory.topology.select("protein and name CA")) == 3
+
+
+def test_chains_that_all_failed_are_not_written(tmp_path: Path, rollouts: Rollouts) -> None:
+    dead = Rollouts(
+        TOPOLOGY, rollouts.positions_nm * np.nan, np.zeros((3, 7), dtype=bool), time_step_ps=1.0
+    )
+    with pytest.raises(WorkError, match="no chain was alive"):
+        write_rollouts(tmp_path / "gen.npz", dead, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("taken", ["gen.json", "gen.pdb", "gen_002.xtc"])
+def test_a_name_that_is_taken_is_refused_before_the_work(tmp_path: Path, taken: str) -> None:
+    (tmp_path / taken).write_text("precious")
+    with pytest.raises(InputError, match=f"{taken} exists already"):
+        prepare_output(tmp_path / "gen.xtc", 3)
+    assert [file.name for file in tmp_path.iterdir()] == [taken]
+    assert (tmp_path / taken).read_text() == "precious"
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\.npz, \.xtc"):
+        prepare_output(tmp_path / "gen.mp4", 1)
+
+
+def test_a_provenance_that_is_no_json_leaves_nothing(tmp_path: Path, rollouts: Rollouts) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_rollouts(tmp_path / "gen.xtc", rollouts, {"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_structure_comes_back_as_a_start(tmp_path: Path, rollouts: Rollouts) -> None:
+    write_structure(tmp_path / "a.pdb", TOPOLOGY, rollouts.positions_nm[0, 0])
+    read = read_bead_structure(tmp_path / "a.pdb", TOPOLOGY)
+    np.testing.assert_allclose(read, rollouts.positions_nm[0, 0], atol=6e-5)
+
+
+def test_generated_chains_are_no_starts(tmp_path: Path, rollouts: Rollouts) -> None:
+    write_rollouts(tmp_path / "sim.npz", rollouts, {})
+    with pytest.raises(InputError, match="one start for each chain"):
+        read_starts(tmp_path / "sim.npz", TOPOLOGY)
+
+
+def test_starts_are_drawn_by_weight_and_alike_for_any_number(rollouts: Rollouts) -> None:
+    frames = rollouts.to_frames().take(slice(0, 4))
+    weighted = type(frames)(
+        TOPOLOGY, frames.positions_nm, frames.segments, weights=np.array([0.0, 3.0, 0.0, 1.0])
+    )
+    drawn = draw_starts(weighted, 2000, seed=5)
+    shares = [(drawn == frame).all(axis=(1, 2)).mean() for frame in frames.positions_nm]
+    assert shares[0] == shares[2] == 0
+    assert abs(shares[1] - 0.75) < 5 * np.sqrt(0.75 * 0.25 / 2000)
+    np.testing.assert_array_equal(draw_starts(weighted, 10, seed=5), drawn[:10])
+    assert (draw_starts(weighted, 10, seed=6) != drawn[:10]).any()
+
+
+def test_given_starts_are_used_in_turn(rollouts: Rollouts) -> None:
+    starts = rollouts.positions_nm[0, :2]
+    np.testing.assert_array_equal(repeat_starts(starts, 3), starts[[0, 1, 0]])
+    np.testing.assert_array_equal(repeat_starts(starts, None), starts)
+    with pytest.raises(InputError, match="at least 1"):
+        repeat_starts(starts, 0)

@@ -1,0 +1,176 @@
+"""The commands do what their help says, from files to files."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+import pytest
+from command import succeed, trajgen
+from tiny import SEQUENCE, Made
+
+from trajgen.checkpoint import training_folder
+from trajgen.data.store import Dataset
+
+
+def simulate(made: Made, out: Path, *more: object) -> None:
+    steps = ("--steps", 20, "--save-every", 5)
+    succeed("simulate", made.potential, *steps, "--device", "cpu", "--out", out, *more)
+
+
+def test_help_answers_without_heavy_libraries() -> None:
+    heavy = {"torch", "numpy", "mdtraj", "scipy", "pydantic", "matplotlib"}
+    code = f"import sys, trajgen.cli; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_it_runs_as_a_module_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "trajgen.cli", "--version"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.split()[0]) == (0, "trajgen")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["import", "fit", "simulate", "train", "generate forward", "generate interpolate", "evaluate",
+     "info"],
+)  # fmt: skip
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    text = succeed(*command.split(), "--help").out
+    assert f"  trajgen {command}" in text
+    for flag in ("--out",) if command != "info" else ("--json",):
+        assert flag in text
+
+
+def test_a_wrong_flag_is_bad_input() -> None:
+    assert trajgen("fit", "--nonsense").code == 2
+    assert trajgen("nonsense").code == 2
+    assert "one of them" not in trajgen("simulate", "--help").err
+
+
+def test_import_says_what_it_made(made: Made) -> None:
+    values = json.loads(succeed("info", made.dataset, "--json").out)
+    assert values["sequence"] == SEQUENCE
+    assert (values["frames"], values["segments"], values["shards"]) == (240, 4, 1)
+    assert values["sampling"] == ["reweighted"]
+    assert values["damaged_files"] == []
+    assert values["digest"] == Dataset.open(made.dataset).digest()
+    assert SEQUENCE in succeed("info", made.dataset).out
+
+
+@pytest.mark.parametrize("kind", ["potential", "surrogate"])
+def test_info_describes_a_checkpoint(made: Made, kind: str) -> None:
+    path = getattr(made, kind)
+    values = json.loads(succeed("info", path, "--json").out)
+    assert values["kind"] == kind
+    assert values["intact"] is True
+    assert not training_folder(path).exists()
+    succeed("info", path)
+
+
+def test_simulate_draws_starts_and_writes_one_array(made: Made, tmp_path: Path) -> None:
+    out = tmp_path / "sim.npz"
+    simulate(made, out, "--dataset", made.dataset, "--chains", 3, "--temperature", 310)
+    with np.load(out, allow_pickle=False) as arrays:
+        assert arrays["positions"].shape == (3, 4, 5, 3)
+    card = json.loads((tmp_path / "sim.json").read_text())
+    assert card["settings"]["temperature_K"] == 310
+    assert (
+        card["model_sha256"]
+        == json.loads((made.potential / "card.json").read_text())["model_sha256"]
+    )
+    values = json.loads(succeed("info", out, "--json").out)
+    assert (values["sequence"], values["frames"], values["segments"]) == (SEQUENCE, 12, 3)
+
+
+def test_simulate_takes_starts_and_repeats_bit_for_bit(made: Made, tmp_path: Path) -> None:
+    frames = Dataset.open(made.dataset).read_all_beads()
+    np.savez(tmp_path / "starts.npz", positions=frames.positions_nm[[0, 100]])
+    starts = ("--starts", tmp_path / "starts.npz")
+    simulate(made, tmp_path / "a.npz", *starts)
+    simulate(made, tmp_path / "b.npz", *starts)
+    simulate(made, tmp_path / "c.npz", *starts, "--seed", 1)
+    a, b, c = (np.load(tmp_path / f"{name}.npz")["positions"] for name in "abc")
+    assert a.shape == (2, 4, 5, 3)
+    np.testing.assert_array_equal(a, b)
+    assert (a != c).any()
+
+
+def test_simulate_writes_a_trajectory_for_each_chain(made: Made, tmp_path: Path) -> None:
+    simulate(made, tmp_path / "sim.xtc", "--dataset", made.dataset, "--chains", 2)
+    names = {file.name for file in tmp_path.iterdir()}
+    assert names == {"sim_000.xtc", "sim_001.xtc", "sim.pdb", "sim.json"}
+    read = mdtraj.load(str(tmp_path / "sim_001.xtc"), top=str(tmp_path / "sim.pdb"))
+    assert read.n_frames == 4
+
+
+def test_generate_forward_begins_at_its_start(made: Made, tmp_path: Path) -> None:
+    simulate(made, tmp_path / "s.pdb", "--dataset", made.dataset, "--chains", 1)
+    succeed(
+        "generate", "forward", made.surrogate, "--start", tmp_path / "s.pdb", "--lag-ps", 2,
+        "--frames", 9, "--replicas", 2, "--device", "cpu", "--out", tmp_path / "gen.xtc",
+    )  # fmt: skip
+    start = mdtraj.load(str(tmp_path / "s.pdb"))[0]
+    for replica in (0, 1):
+        read = mdtraj.load(str(tmp_path / f"gen_{replica:03d}.xtc"), top=str(tmp_path / "gen.pdb"))
+        np.testing.assert_allclose(read.xyz[0], start.xyz[0], atol=1e-3)
+    card = json.loads((tmp_path / "gen.json").read_text())
+    assert (card["chains"], card["frames"], card["settings"]["lag_ps"]) == (2, 9, 2.0)
+
+
+def test_generate_interpolate_writes_paths(made: Made, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        simulate(
+            made, tmp_path / f"{name}.pdb", "--dataset", made.dataset, "--chains", 1,
+            "--seed", seed,
+        )  # fmt: skip
+    succeed(
+        "generate", "interpolate", made.surrogate, "--from", tmp_path / "a.pdb", "--to",
+        tmp_path / "b.pdb", "--lag-ps", 2, "--frames", 5, "--paths", 3, "--device", "cpu",
+        "--out", tmp_path / "path.npz",
+    )  # fmt: skip
+    with np.load(tmp_path / "path.npz", allow_pickle=False) as arrays:
+        assert arrays["positions"].shape == (3, 5, 5, 3)
+
+
+def test_evaluate_a_set_against_itself_gives_zero(made: Made, tmp_path: Path) -> None:
+    done = succeed(
+        "evaluate", made.dataset, "--reference", made.dataset, "--out", tmp_path / "E", "--json",
+        "--set", "bootstrap_resamples=10", "--set", "floor_splits=2",
+    )  # fmt: skip
+    metrics = json.loads(done.out)
+    assert metrics == json.loads((tmp_path / "E" / "metrics.json").read_text())
+    (evaluation,) = metrics["samples"].values()
+    for name, distance in evaluation["distances"].items():
+        assert distance["pooled"]["value"] == pytest.approx(0, abs=1e-9), name
+    assert "<html" in (tmp_path / "E" / "report.html").read_text()
+
+
+def test_evaluate_takes_files_of_several_chains_as_one_set(made: Made, tmp_path: Path) -> None:
+    simulate(made, tmp_path / "sim.xtc", "--dataset", made.dataset, "--chains", 2)
+    done = succeed(
+        "evaluate", tmp_path / "sim_000.xtc", tmp_path / "sim_001.xtc", "--topology",
+        tmp_path / "sim.pdb", "--reference", made.dataset, "--out", tmp_path / "E",
+        "--set", "bootstrap_resamples=10", "--set", "floor_splits=2",
+    )  # fmt: skip
+    assert "end_to_end" in done.out
+    (evaluation,) = json.loads((tmp_path / "E" / "metrics.json").read_text())["samples"].values()
+    assert evaluation["samples"]["used"] == 8
+    assert evaluation["samples"]["segments"] == 2
+
+
+def test_settings_come_from_file_then_set_then_flag(made: Made, tmp_path: Path) -> None:
+    config = tmp_path / "sim.yaml"
+    config.write_text("steps: 40\nsave_every: 10\nfriction_per_ps: 2.0\n")
+    succeed(
+        "simulate", made.potential, "--dataset", made.dataset, "--chains", 1, "--config", config,
+        "--set", "save_every=20", "--set", "steps=60", "--steps", 20, "--device", "cpu",
+        "--out", tmp_path / "sim.npz",
+    )  # fmt: skip
+    settings = json.loads((tmp_path / "sim.json").read_text())["settings"]
+    assert (settings["steps"], settings["save_every"]) == (20, 20)
+    assert settings["friction_per_ps"] == 2.0

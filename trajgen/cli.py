@@ -1,0 +1,533 @@
+"""The command ``trajgen``: thin entries that read settings and call one function of a room.
+
+Heavy libraries load inside the commands, so that ``trajgen --help`` answers at once.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trajgen import __version__
+from trajgen.console import choose_progress, configure_logging, exit_with_code
+from trajgen.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from trajgen.data.records import Rollouts
+    from trajgen.data.topology import BeadTopology
+
+app = typer.Typer(
+    name="trajgen",
+    help="Coarse-grained trajectories: import data, fit a potential, train a surrogate, "
+    "generate, evaluate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+generate_app = typer.Typer(
+    help="Generate trajectories with a trained surrogate.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(generate_app, name="generate")
+
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE.yaml", help="Settings file.")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, dotted.key=value; repeatable."),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Base of every random draw.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+Temperature = Annotated[float | None, typer.Option("--temperature", help="Temperature, K.")]
+
+
+def main() -> None:
+    """Run the command; expected errors end with one sentence and an exit code."""
+    configure_logging()
+    with exit_with_code():
+        app()
+
+
+def _print_version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(f"trajgen {__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Coarse-grained trajectories: import, fit, simulate, train, generate, evaluate."""
+
+
+@app.command("import")
+def import_data(
+    out: Annotated[Path, typer.Option("--out", help="Dataset to make; must not exist.")],
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[TRAJ]...", help="Atom trajectories: xtc, trr, dcd, nc, h5, pdb."),
+    ] = None,
+    topology: Annotated[
+        Path | None, typer.Option("--topology", help="Structure file of the trajectories.")
+    ] = None,
+    coords: Annotated[
+        Path | None,
+        typer.Option("--coords", help="Bead coordinates .npy (frames, beads, 3), no TRAJ then."),
+    ] = None,
+    forces: Annotated[
+        Path | None,
+        typer.Option("--forces", help="Forces .npy (frames, beads or atoms, 3)."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Weight of each frame, .npy.")
+    ] = None,
+    segments: Annotated[
+        Path | None,
+        typer.Option("--segments", help="Whole number of the run each frame is of, .npy."),
+    ] = None,
+    length_unit: Annotated[
+        str | None, typer.Option("--length-unit", help="Unit of --coords: nm or angstrom.")
+    ] = None,
+    energy_unit: Annotated[
+        str | None,
+        typer.Option("--energy-unit", help="kJ/mol or kcal/mol; forces are in it per length unit."),
+    ] = None,
+    sequence: Annotated[
+        str | None, typer.Option("--sequence", help="One-letter codes of the beads.")
+    ] = None,
+    temperature: Temperature = None,
+    time_step_ps: Annotated[
+        float | None,
+        typer.Option("--time-step-ps", help="Time between frames; leave out if unordered."),
+    ] = None,
+    resolution: Annotated[
+        str | None,
+        typer.Option("--resolution", help="ca stores beads, heavy the solute's atoms as well."),
+    ] = None,
+    config: Config = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Make a dataset of bead arrays or of atom trajectories.
+
+    \b
+    trajgen import --coords X.npy --forces F.npy --length-unit angstrom \\
+        --energy-unit kcal/mol --sequence GYDPETGTWG --temperature 350 --out D
+    trajgen import MD.xtc --topology MD.pdb --time-step-ps 1 \\
+        --temperature 300 --resolution heavy --out D
+
+    More settings (--set): hamiltonian, constraints (h-bonds or none), force_map.
+    """
+    from trajgen.data.importing import (
+        FrameArrays,
+        ImportSettings,
+        import_arrays,
+        import_trajectory,
+    )
+    from trajgen.data.summary import summarise_dataset
+    from trajgen.settings import load_settings
+
+    settings = load_settings(
+        ImportSettings,
+        config,
+        [
+            *(sets or []),
+            *_overrides(
+                temperature_K=temperature,
+                time_step_ps=time_step_ps,
+                sequence=sequence,
+                length_unit=length_unit,
+                energy_unit=energy_unit,
+                resolution=resolution,
+            ),
+        ],
+    )
+    arrays = FrameArrays(forces, weights, segments)
+    if coords is not None and not sources:
+        dataset = import_arrays(coords, out, settings, arrays)
+    elif sources and coords is None:
+        source_topology = topology or _own_topology(sources[0])
+        dataset = import_trajectory(
+            sources, source_topology, out, settings, arrays, choose_progress()
+        )
+    else:
+        raise InputError("give either trajectories with --topology, or --coords; not both or none")
+    _report(summarise_dataset(dataset), as_json)
+
+
+@app.command()
+def fit(
+    dataset: Annotated[Path, typer.Argument(help="Dataset with forces.")],
+    out: Annotated[Path, typer.Option("--out", help="Checkpoint to make; must not exist.")],
+    config: Config = None,
+    sets: Sets = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Fit a CGSchNet potential to the forces of a dataset.
+
+    Goes on by itself where OUT.training was left by an interrupted run.
+
+    \b
+    trajgen fit DATASET --out POTENTIAL --set training.max_minutes=25
+    """
+    from trajgen.data.store import Dataset
+    from trajgen.potential.fit import FitSettings, fit_potential
+    from trajgen.settings import load_settings
+
+    settings = load_settings(FitSettings, config, sets or [])
+    fit_potential(Dataset.open(dataset), out, settings, seed, _device(device), choose_progress())
+
+
+@app.command()
+def simulate(
+    potential: Annotated[Path, typer.Argument(help="Checkpoint written by trajgen fit.")],
+    out: Annotated[Path, typer.Option("--out", help="SIM.npz, or xtc, trr, dcd, nc, h5, pdb.")],
+    dataset: Annotated[
+        Path | None, typer.Option("--dataset", help="Draw starts of it by weight.")
+    ] = None,
+    starts: Annotated[
+        Path | None,
+        typer.Option("--starts", help=".npz, array 'positions', nm, chains x beads x 3."),
+    ] = None,
+    chains: Annotated[
+        int | None,
+        typer.Option("--chains", help="Chains; default one for each start, or 32 of a dataset."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Langevin steps.")] = None,
+    save_every: Annotated[
+        int | None, typer.Option("--save-every", help="Steps between saved frames.")
+    ] = None,
+    temperature: Temperature = None,
+    config: Config = None,
+    sets: Sets = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Run Langevin dynamics of many chains with a fitted potential.
+
+    \b
+    trajgen simulate POTENTIAL --dataset DATASET --chains 64 --steps 100000 \\
+        --save-every 100 --temperature 350 --out SIM.npz
+    """
+    from trajgen.data.readers import read_starts
+    from trajgen.data.starts import draw_starts, repeat_starts
+    from trajgen.data.store import Dataset
+    from trajgen.data.writers import prepare_output, write_rollouts
+    from trajgen.potential.langevin import SimulationSettings
+    from trajgen.potential.langevin import simulate as run
+    from trajgen.potential.potential import Potential
+    from trajgen.settings import load_settings
+
+    flags = _overrides(steps=steps, save_every=save_every, temperature_K=temperature)
+    settings = load_settings(SimulationSettings, config, [*(sets or []), *flags])
+    model = Potential.load(potential, _device(device))
+    if starts is not None and dataset is None:
+        positions = repeat_starts(read_starts(starts, model.topology), chains)
+    elif dataset is not None and starts is None:
+        frames = Dataset.open(dataset)
+        model.topology.require_same(
+            frames.header.beads, f"potential {potential}", f"dataset {dataset}"
+        )
+        positions = draw_starts(frames.read_all_beads(), 32 if chains is None else chains, seed)
+    else:
+        raise InputError("give the starts as --dataset DATASET or as --starts X.npz, one of them")
+    prepare_output(out, len(positions))
+    rollouts = run(model, positions, settings, seed, choose_progress())
+    write_rollouts(
+        out, rollouts, _provenance("simulate", potential, seed, settings.model_dump(mode="json"))
+    )
+    _say_lost(rollouts)
+
+
+@app.command()
+def train(
+    dataset: Annotated[Path, typer.Argument(help="Dataset with consecutive frames.")],
+    out: Annotated[Path, typer.Option("--out", help="Checkpoint to make; must not exist.")],
+    config: Config = None,
+    sets: Sets = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train a trajectory surrogate on a dataset.
+
+    Goes on by itself where OUT.training was left by an interrupted run.
+
+    \b
+    trajgen train DATASET --out MODEL --set training.max_minutes=25
+    accelerate launch -m trajgen.cli train DATASET --out MODEL
+    """
+    from trajgen.data.store import Dataset
+    from trajgen.settings import load_settings
+    from trajgen.surrogate.train import TrainSettings, train_surrogate
+
+    settings = load_settings(TrainSettings, config, sets or [])
+    train_surrogate(Dataset.open(dataset), out, settings, seed, _device(device), choose_progress())
+
+
+@generate_app.command("forward")
+def generate_forward(
+    model: Annotated[Path, typer.Argument(help="Checkpoint written by trajgen train.")],
+    start: Annotated[Path, typer.Option("--start", help="Structure (PDB), or starts .npz.")],
+    frames: Annotated[int, typer.Option("--frames", help="Frames of a replica.")],
+    out: Annotated[Path, typer.Option("--out", help="GEN.xtc, or npz, trr, dcd, nc, h5, pdb.")],
+    lag_ps: Annotated[
+        float | None, typer.Option("--lag-ps", help="Time between frames; default the model's.")
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option("--replicas", help="Replicas; default one for each start.")
+    ] = None,
+    config: Config = None,
+    sets: Sets = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Simulate forward in time from a start; one file a replica where there are several.
+
+    \b
+    trajgen generate forward MODEL --start START.pdb --lag-ps 5 \\
+        --frames 1000 --replicas 16 --out GEN.xtc
+    """
+    from trajgen.data.starts import repeat_starts
+    from trajgen.data.writers import prepare_output, write_rollouts
+    from trajgen.settings import load_settings
+    from trajgen.surrogate.rollout import RolloutSettings, forward
+    from trajgen.surrogate.surrogate import Surrogate
+
+    settings = load_settings(RolloutSettings, config, sets or [])
+    surrogate = Surrogate.load(model, _device(device))
+    starts = repeat_starts(_read_start(start, surrogate.topology), replicas)
+    lag = surrogate.lag_ps if lag_ps is None else lag_ps
+    prepare_output(out, len(starts))
+    rollouts = forward(surrogate, starts, frames, lag, settings, seed, choose_progress())
+    values = {"lag_ps": lag, "start": str(start), **settings.model_dump(mode="json")}
+    write_rollouts(out, rollouts, _provenance("generate forward", model, seed, values))
+    _say_lost(rollouts)
+
+
+@generate_app.command("interpolate")
+def generate_interpolate(
+    model: Annotated[Path, typer.Argument(help="Checkpoint written by trajgen train.")],
+    start: Annotated[Path, typer.Option("--from", help="Structure (PDB) of the first frame.")],
+    end: Annotated[Path, typer.Option("--to", help="Structure (PDB) of the last frame.")],
+    frames: Annotated[int, typer.Option("--frames", help="Frames of a path, ends included.")],
+    out: Annotated[Path, typer.Option("--out", help="GEN.xtc, or npz, trr, dcd, nc, h5, pdb.")],
+    lag_ps: Annotated[
+        float | None, typer.Option("--lag-ps", help="Time between frames; default the model's.")
+    ] = None,
+    paths: Annotated[int, typer.Option("--paths", help="Paths to generate.")] = 1,
+    config: Config = None,
+    sets: Sets = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Generate paths between two structures; one file a path where there are several.
+
+    \b
+    trajgen generate interpolate MODEL --from A.pdb --to B.pdb --lag-ps 5 \\
+        --frames 16 --paths 8 --out PATHS.xtc
+    """
+    from trajgen.data.readers import read_bead_structure
+    from trajgen.data.writers import prepare_output, write_rollouts
+    from trajgen.settings import load_settings
+    from trajgen.surrogate.rollout import RolloutSettings, interpolate
+    from trajgen.surrogate.surrogate import Surrogate
+
+    settings = load_settings(RolloutSettings, config, sets or [])
+    surrogate = Surrogate.load(model, _device(device))
+    ends = [read_bead_structure(path, surrogate.topology) for path in (start, end)]
+    lag = surrogate.lag_ps if lag_ps is None else lag_ps
+    prepare_output(out, paths)
+    rollouts = interpolate(
+        surrogate, ends[0], ends[1], frames, paths, lag, settings, seed, choose_progress()
+    )
+    values = {
+        "lag_ps": lag,
+        "from": str(start),
+        "to": str(end),
+        **settings.model_dump(mode="json"),
+    }
+    write_rollouts(out, rollouts, _provenance("generate interpolate", model, seed, values))
+    _say_lost(rollouts)
+
+
+@app.command()
+def evaluate(
+    trajectories: Annotated[
+        list[Path],
+        typer.Argument(metavar="TRAJ...", help="Trajectories or datasets; pooled to one set."),
+    ],
+    reference: Annotated[
+        list[Path],
+        typer.Option("--reference", help="Dataset or trajectory to judge by; repeatable."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to make; must not exist.")],
+    topology: Annotated[
+        Path | None, typer.Option("--topology", help="Structure file of the trajectories.")
+    ] = None,
+    reference_topology: Annotated[
+        Path | None,
+        typer.Option("--reference-topology", help="Of the reference; default --topology."),
+    ] = None,
+    each: Annotated[
+        bool, typer.Option("--each", help="Judge every file as a set of its own.")
+    ] = False,
+    config: Config = None,
+    sets: Sets = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure how far trajectories are from a reference; writes metrics.json and report.html.
+
+    \b
+    trajgen evaluate SIM.npz --reference DATASET --out EVALUATION
+    trajgen evaluate GEN_*.xtc --topology GEN.pdb --reference MD.xtc \\
+        --reference-topology MD.pdb --out EVALUATION
+    """
+    from trajgen.analysis.evaluate import EvaluationSettings
+    from trajgen.analysis.evaluation_report import evaluate_to_folder
+    from trajgen.data.readers import read_samples
+    from trajgen.files import read_json, refuse_existing
+    from trajgen.settings import load_settings
+
+    settings = load_settings(EvaluationSettings, config, sets or [])
+    refuse_existing(out)
+    judged_by = read_samples(reference, reference_topology or topology).frames
+    groups = [[path] for path in trajectories] if each else [trajectories]
+    samples = {
+        ", ".join(map(str, group)): read_samples(group, topology or judged_by.topology)
+        for group in groups
+    }
+    evaluate_to_folder(
+        {name: found.frames for name, found in samples.items()},
+        judged_by,
+        out,
+        settings,
+        seed,
+        {"trajgen_version": __version__, "reference": ", ".join(map(str, reference))},
+        choose_progress(),
+        {name: found.left_out for name, found in samples.items()},
+    )
+    metrics = read_json(out / "metrics.json")
+    if as_json:
+        typer.echo(json.dumps(metrics, indent=2))
+    else:
+        _print_distances(metrics)
+        typer.echo(f"report: {out / 'report.html'}")
+
+
+@app.command()
+def info(
+    path: Annotated[Path, typer.Argument(help="Dataset, checkpoint or trajectory.")],
+    topology: Annotated[
+        Path | None, typer.Option("--topology", help="Structure file of a trajectory.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a dataset, a checkpoint or a trajectory holds.
+
+    \b
+    trajgen info DATASET
+    trajgen info GEN.xtc --topology GEN.pdb --json
+    """
+    from trajgen.data.summary import summarise
+
+    _report(summarise(path, topology), as_json)
+
+
+def _overrides(**flags: Any) -> list[str]:
+    """Return the flags that were given in the form of --set, which they overrule."""
+    return [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
+
+
+def _device(name: str) -> "torch.device":
+    from trajgen.device import choose_device, fix_threads
+
+    fix_threads()
+    return choose_device(name)
+
+
+def _own_topology(source: Path) -> Path:
+    if source.suffix.lower() in (".pdb", ".h5"):
+        return source
+    raise InputError(f"{source} has no topology of its own; add --topology STRUCTURE.pdb")
+
+
+def _read_start(path: Path, topology: "BeadTopology") -> "np.ndarray":
+    from trajgen.data.readers import read_bead_structure, read_starts
+
+    if path.suffix.lower() == ".npz":
+        return read_starts(path, topology)
+    return read_bead_structure(path, topology)[None]
+
+
+def _provenance(
+    command: str, checkpoint: Path, seed: int, settings: dict[str, Any]
+) -> dict[str, Any]:
+    from trajgen.checkpoint import read_card
+
+    return {
+        "command": f"trajgen {command}",
+        "trajgen_version": __version__,
+        "checkpoint": str(checkpoint),
+        "model_sha256": read_card(checkpoint).get("model_sha256"),
+        "seed": seed,
+        "settings": settings,
+    }
+
+
+def _say_lost(rollouts: "Rollouts") -> None:
+    chains = len(rollouts.alive)
+    frozen = int((~rollouts.alive[:, -1]).sum())
+    typer.echo(f"{chains - frozen} of {chains} chains are whole; {rollouts.n_lost} frames lost")
+
+
+def _report(values: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(values, indent=2))
+        return
+    for key, value in values.items():
+        if isinstance(value, list):
+            value = ", ".join(map(str, value)) if len(value) <= 8 else f"{len(value)} entries"
+        typer.echo(f"{key.replace('_', ' '):20} {value}")
+
+
+def _print_distances(metrics: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    for name, evaluation in metrics["samples"].items():
+        table = Table("distance", "value", "95 % interval", "floor (halves)", "unit", title=name)
+        for distance, entry in evaluation["distances"].items():
+            pooled = entry["pooled"]
+            table.add_row(
+                distance,
+                _number(pooled["value"]),
+                f"{_number(pooled['low'])} to {_number(pooled['high'])}",
+                f"{_number(pooled['floor_mean'])}, at most {_number(pooled['floor_max'])}",
+                pooled["unit"],
+            )
+        Console().print(table)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,328 @@
+"""Files that others wrote, as bead records: arrays, trajectories, structures and starts.
+
+Positions come back in nm whatever the file holds. A file that is cut, damaged or of another
+molecule raises InputError.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from trajgen.data.frame_files import load_bead_frames
+from trajgen.data.records import BeadFrames, concatenate
+from trajgen.data.store import Dataset
+from trajgen.data.topology import BeadTopology
+from trajgen.data.trajectories import (
+    COORDINATE_SUFFIXES,
+    even_step,
+    has_times,
+    iterate_trajectory,
+    read_solute,
+    read_structure,
+    require_file,
+)
+from trajgen.errors import InputError
+from trajgen.residues import parse_sequence
+from trajgen.units import force_factor, length_factor
+
+logger = logging.getLogger(__name__)
+
+#: Median distance of bonded beads outside of which the units of an array must be wrong, nm.
+PLAUSIBLE_BOND_NM = (0.1, 1.0)
+
+
+def load_array(path: Path) -> np.ndarray:
+    """Map a ``.npy`` file into memory; nothing in it is ever unpickled.
+
+    Raises:
+        InputError: the file is missing, cut, or not a plain array.
+    """
+    require_file(path)
+    try:
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(
+            f"{path} cannot be read as a NumPy array ({error}); write it with numpy.save"
+        ) from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise InputError(f"{path} is no array of numbers; write one with numpy.save")
+    return array
+
+
+def read_bead_arrays(
+    coords: Path,
+    sequence: str,
+    length_unit: str,
+    energy_unit: str | None = None,
+    forces: Path | None = None,
+    weights: Path | None = None,
+    segments: Path | None = None,
+    time_step_ps: float | None = None,
+) -> BeadFrames:
+    """Read C-alpha beads from ``.npy`` arrays.
+
+    Args:
+        coords: coordinates (frames, beads, 3).
+        sequence: one-letter codes, one for each bead.
+        length_unit: ``nm`` or ``angstrom``, of the coordinates and in the forces.
+        energy_unit: ``kJ/mol`` or ``kcal/mol``, of the forces.
+        forces: mapped forces (frames, beads, 3) in energy unit per length unit.
+        weights: statistical weight of each frame.
+        segments: whole number of the trajectory that each frame belongs to.
+        time_step_ps: time between consecutive frames of a segment, None where there is none.
+
+    Raises:
+        InputError: arrays that do not fit each other, a NaN, an unknown unit or residue.
+    """
+    topology = BeadTopology.from_residues(parse_sequence(sequence))
+    array = load_array(coords)
+    if array.ndim != 3 or array.shape[1:] != (topology.n_beads, 3):
+        raise InputError(
+            f"{coords} has shape {array.shape}; wanted is (frames, {topology.n_beads}, 3) for the "
+            f"{topology.n_beads} residues of sequence {sequence}"
+        )
+    scaled_forces = None
+    if forces is not None:
+        if energy_unit is None:
+            raise InputError("forces are given without an energy unit; add --energy-unit")
+        scaled_forces = _scaled(load_array(forces), force_factor(energy_unit, length_unit))
+    with _naming(coords):
+        frames = BeadFrames(
+            topology=topology,
+            positions_nm=_scaled(array, length_factor(length_unit)),
+            segments=read_segments(segments, len(array), time_step_ps),
+            time_step_ps=time_step_ps,
+            forces=scaled_forces,
+            weights=read_weights(weights),
+        )
+    _require_plausible_bonds(frames, f"{coords} in {length_unit}")
+    return frames
+
+
+def read_weights(path: Path | None) -> np.ndarray | None:
+    """Read the weight of each frame; None stays None."""
+    if path is None:
+        return None
+    weights = np.array(load_array(path), dtype=np.float64)
+    if not weights.sum() > 0:
+        raise InputError(f"{path}: the weights add up to {weights.sum()}; wanted is more than 0")
+    return weights
+
+
+def read_segments(
+    path: Path | None, n_frames: int, time_step_ps: float | None
+) -> Int64[np.ndarray, " frames"]:
+    """Read the segment of each frame; without a file all frames are one segment.
+
+    Raises:
+        InputError: ids that are no whole numbers, or, where frames have a time step, an id that
+            comes back after another (its frames would be taken for consecutive ones).
+    """
+    if path is None:
+        return np.zeros(n_frames, dtype=np.int64)
+    segments = load_array(path)
+    if segments.ndim != 1 or segments.dtype.kind not in "iu":
+        raise InputError(
+            f"{path} has shape {segments.shape} and type {segments.dtype}; wanted are whole "
+            f"numbers of shape ({n_frames},)"
+        )
+    ids = segments.astype(np.int64)
+    starts = ids[np.flatnonzero(np.diff(ids, prepend=ids[:1] - 1))]
+    if time_step_ps is not None and len(np.unique(starts)) < len(starts):
+        raise InputError(
+            f"{path}: a segment id comes back after another one, but with a time step the frames "
+            "of a segment must be consecutive; number each stretch of frames anew"
+        )
+    return ids
+
+
+def read_trajectory(path: Path, topology: Path | BeadTopology | None = None) -> BeadFrames:
+    """Read the C-alpha beads of a trajectory, of generated chains or of a dataset.
+
+    Args:
+        path: xtc, trr, dcd, nc, h5 or pdb; ``.npz`` as the commands write it (frames of frozen
+            chains are left out, and counted in the log); ``.safetensors``; a dataset's folder.
+        topology: a structure file for the formats that have none; for an ``.npz`` without one
+            also the beads themselves.
+
+    Raises:
+        InputError: a file that cannot be read, or one without a topology.
+    """
+    if path.is_dir():
+        return Dataset.open(path).read_all_beads()
+    require_file(path)
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return _read_npz_frames(path, topology)[0]
+    if suffix == ".safetensors":
+        return load_bead_frames(path)
+    if isinstance(topology, BeadTopology) or (topology is None and suffix in COORDINATE_SUFFIXES):
+        raise InputError(f"{path} has no topology of its own; add --topology STRUCTURE.pdb")
+    source = topology if topology is not None else path
+    solute = read_solute(source)
+    positions, times = [], []
+    for piece, piece_times in iterate_trajectory(path, source, solute):
+        positions.append(piece[:, list(solute.bead_atoms)])
+        times.append(piece_times)
+    joined = np.concatenate(positions)
+    with _naming(path):
+        return BeadFrames(
+            topology=solute.beads,
+            positions_nm=joined,
+            segments=np.zeros(len(joined), dtype=np.int64),
+            time_step_ps=even_step(np.concatenate(times)) if has_times(path) else None,
+        )
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Frames to judge.
+
+    Attributes:
+        frames: those that are there.
+        left_out: the number of frames that are not, by reason.
+    """
+
+    frames: BeadFrames
+    left_out: dict[str, int]
+
+
+def read_samples(paths: Sequence[Path], topology: Path | BeadTopology | None = None) -> Samples:
+    """Read files of one molecule as ``read_trajectory`` does, and count what was left out.
+
+    Segments of different files stay apart.
+
+    Raises:
+        InputError: a file that cannot be read, or files of different molecules.
+    """
+    parts: list[BeadFrames] = []
+    lost = 0
+    for path in paths:
+        if path.suffix.lower() == ".npz":
+            part, lost_here = _read_npz_frames(path, topology)
+            lost += lost_here
+        else:
+            part = read_trajectory(path, topology)
+        if parts:
+            parts[0].topology.require_same(part.topology, str(paths[0]), str(path))
+            part = replace(part, topology=parts[0].topology)
+        parts.append(part)
+    return Samples(concatenate(parts), {"frozen chain": lost} if lost else {})
+
+
+def read_bead_structure(path: Path, topology: BeadTopology) -> Float32[np.ndarray, "beads 3"]:
+    """Read the bead positions (nm) of a structure file, all-atom or C-alpha only.
+
+    Raises:
+        InputError: it cannot be read, or is of other residues than ``topology``.
+    """
+    solute, xyz = read_structure(path)
+    topology.require_same(solute.beads, "the model", str(path))
+    return np.ascontiguousarray(xyz[list(solute.bead_atoms)])
+
+
+def read_starts(path: Path, topology: BeadTopology) -> Float32[np.ndarray, "chains beads 3"]:
+    """Read starting positions from an ``.npz`` file: array ``positions``, nm, chains x beads x 3.
+
+    Raises:
+        InputError: it cannot be read, or does not fit ``topology``.
+    """
+    arrays = _load_npz(path)
+    if "topology" in arrays:
+        own = BeadTopology.from_dict(json.loads(str(arrays["topology"])))
+        topology.require_same(own, "the model", str(path))
+    positions = arrays["positions"]
+    if positions.ndim != 3 or positions.shape[1:] != (topology.n_beads, 3) or not len(positions):
+        raise InputError(
+            f"{path}: positions have shape {positions.shape}; wanted is (chains, "
+            f"{topology.n_beads}, 3), one start for each chain"
+        )
+    if not np.isfinite(positions).all():
+        raise InputError(f"{path}: positions have a NaN or infinity; starts must be finite")
+    return positions.astype(np.float32)
+
+
+def _read_npz_frames(path: Path, topology: Path | BeadTopology | None) -> tuple[BeadFrames, int]:
+    """Return the frames that are alive, and the number of those that are not."""
+    arrays = _load_npz(path)
+    if "topology" in arrays:
+        beads = BeadTopology.from_dict(json.loads(str(arrays["topology"])))
+    elif isinstance(topology, BeadTopology):
+        beads = topology
+    elif topology is not None:
+        beads = read_solute(topology).beads
+    else:
+        raise InputError(f"{path} does not name its molecule; add --topology STRUCTURE.pdb")
+    positions = arrays["positions"].astype(np.float32)
+    if positions.ndim == 3:  # starts: frames that have nothing to do with each other
+        with _naming(path):
+            frames = BeadFrames(beads, positions, np.arange(len(positions), dtype=np.int64))
+        return frames, 0
+    if positions.ndim != 4:
+        raise InputError(
+            f"{path}: positions have shape {positions.shape}; wanted is (chains, frames, beads, 3)"
+        )
+    alive = arrays.get("alive", np.isfinite(positions).all(axis=(2, 3)))
+    if alive.shape != positions.shape[:2] or alive.dtype != bool:
+        raise InputError(f"{path}: alive has shape {alive.shape}; wanted is {positions.shape[:2]}")
+    lost = int((~alive).sum())
+    if lost:
+        logger.warning("%s: left out %d of %d frames, of frozen chains", path, lost, alive.size)
+    chain, _ = np.nonzero(alive)
+    step = arrays.get("time_step_ps")
+    with _naming(path):
+        frames = BeadFrames(
+            topology=beads,
+            positions_nm=positions[alive],
+            segments=chain.astype(np.int64),
+            time_step_ps=None if step is None else float(step),
+        )
+    return frames, lost
+
+
+def _load_npz(path: Path) -> dict[str, np.ndarray]:
+    require_file(path)
+    if path.suffix.lower() != ".npz":
+        raise InputError(f"{path} is no .npz file; wanted is one with the array 'positions'")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise InputError(f"{path} cannot be read as .npz ({error}); write it again") from error
+    if "positions" not in arrays:
+        raise InputError(f"{path} has no array 'positions', only {', '.join(arrays) or 'nothing'}")
+    return arrays
+
+
+def _scaled(array: np.ndarray, factor: float) -> np.ndarray:
+    return (np.asarray(array, dtype=np.float64) * factor).astype(np.float32)
+
+
+def _require_plausible_bonds(frames: BeadFrames, what: str) -> None:
+    pairs = np.array(frames.topology.bonds, dtype=np.int64).reshape(-1, 2)
+    if len(pairs) == 0 or frames.n_frames == 0:
+        return
+    bonds = frames.positions_nm[:, pairs[:, 0]] - frames.positions_nm[:, pairs[:, 1]]
+    median = float(np.median(np.linalg.norm(bonds, axis=-1)))
+    low, high = PLAUSIBLE_BOND_NM
+    if not low <= median <= high:
+        raise InputError(
+            f"{what}: the median distance of bonded beads is {median:.3g} nm, where C-alpha beads "
+            "lie 0.38 nm apart; check --length-unit and that the residues are in order"
+        )
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the name of the file before what a record says about its content."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
