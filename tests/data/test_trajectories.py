@@ -26,7 +26,7 @@ def test_the_solute_is_kept_and_the_rest_is_named(
     assert "dropped 4 residues that are no protein (HOH 3, NA 1)" in caplog.text
 
 
-@pytest.mark.parametrize("suffix", [".xtc", ".trr", ".dcd", ".nc", ".pdb"])
+@pytest.mark.parametrize("suffix", [".xtc", ".trr", ".dcd", ".nc", ".h5", ".pdb"])
 def test_every_format_gives_the_alpha_carbons_in_nm(solvated: Solvated, suffix: str) -> None:
     path = solvated.trajectory.with_suffix(suffix)
     solvated.frames.save(str(path))
@@ -34,7 +34,7 @@ def test_every_format_gives_the_alpha_carbons_in_nm(solvated: Solvated, suffix: 
     wanted = solvated.frames.xyz[:, solvated.alpha]
     np.testing.assert_allclose(frames.positions_nm, wanted, atol=2e-4)
     np.testing.assert_array_equal(frames.segments, np.zeros(25))
-    timed = suffix in (".xtc", ".trr", ".nc")
+    timed = suffix in (".xtc", ".trr", ".nc", ".h5")
     assert frames.time_step_ps == (2.0 if timed else None)
 
 
@@ -72,7 +72,7 @@ def test_an_alpha_only_trajectory_is_read_as_it_is(shared_data: Path) -> None:
     np.testing.assert_array_equal(frames.positions_nm, wanted)
 
 
-@pytest.mark.parametrize("suffix", [".xtc", ".trr", ".dcd", ".nc", ".pdb"])
+@pytest.mark.parametrize("suffix", [".xtc", ".trr", ".dcd", ".nc", ".h5", ".pdb"])
 def test_a_cut_file_is_refused(
     solvated: Solvated, suffix: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,23 +48,23 @@ def test_npz_comes_back(tmp_path: Path, rollouts: Rollouts) -> None:
     assert card["frames_alive"] == [7, 4, 0]
 
 
-@pytest.mark.parametrize("suffix", [".xtc", ".trr", ".dcd", ".nc", ".pdb"])
+@pytest.mark.parametrize("suffix", [".xtc", ".trr", ".dcd", ".nc", ".h5", ".pdb"])
 def test_every_chain_is_a_file_cut_at_its_last_frame_alive(
     tmp_path: Path, rollouts: Rollouts, suffix: str
 ) -> None:
     write_rollouts(tmp_path / f"gen{suffix}", rollouts, {})
     names = {f"gen_000{suffix}", f"gen_001{suffix}", "gen.json"}
-    if suffix != ".pdb":
+    if suffix not in (".pdb", ".h5"):
         names.add("gen.pdb")
     assert {file.name for file in tmp_path.iterdir()} == names
     for chain, frames in ((0, 7), (1, 4)):
         path = tmp_path / f"gen_{chain:03d}{suffix}"
-        read = read_trajectory(path, None if suffix == ".pdb" else tmp_path / "gen.pdb")
+        read = read_trajectory(path, None if suffix in (".pdb", ".h5") else tmp_path / "gen.pdb")
         assert read.topology == TOPOLOGY
         np.testing.assert_allclose(
             read.positions_nm, rollouts.positions_nm[chain, :frames], atol=6e-4
         )
-        if suffix in (".xtc", ".trr", ".nc"):
+        if suffix in (".xtc", ".trr", ".nc", ".h5"):
             assert read.time_step_ps == pytest.approx(2.5)
 
 

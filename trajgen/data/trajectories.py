@@ -4,7 +4,6 @@ Positions come back in nm whatever the file holds. What is no protein (waters, i
 dropped with a message, and molecules broken at the walls of a periodic box are made whole.
 """
 
-import importlib.util
 import logging
 import os
 import struct
@@ -273,8 +272,6 @@ def _element(atom: Any) -> str:
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """Turn what mdtraj raises into InputError, and keep its C code off the terminal."""
-    if path.suffix.lower() == ".h5" and importlib.util.find_spec("tables") is None:
-        raise InputError(f"{path}: h5 files need the package 'tables'; run: pip install tables")
     try:
         with _silent_streams(), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -5,7 +5,6 @@ several (``GEN_000.xtc``, ``GEN_001.xtc``, …), each cut at its last frame aliv
 (``GEN.pdb``, C-alpha atoms and CONECT records) beside them. ``GEN.json`` says how they were made.
 """
 
-import importlib.util
 import json
 import logging
 import tempfile
@@ -36,8 +35,6 @@ def prepare_output(path: Path, chains: int) -> list[Path]:
     known = (".npz", *COORDINATE_SUFFIXES, *STRUCTURE_SUFFIXES)
     if suffix not in known:
         raise InputError(f"--out {path} is of no format that is known; use {', '.join(known)}")
-    if suffix == ".h5" and importlib.util.find_spec("tables") is None:
-        raise InputError(f"{path}: h5 files need the package 'tables'; run: pip install tables")
     files = _trajectory_files(path, chains)
     if suffix in COORDINATE_SUFFIXES:
         files.append(path.with_suffix(".pdb"))
