@@ -143,22 +143,23 @@ class TwoGeneratorExplorer:
         settings = self.settings.surrogate
         surrogate = Surrogate.load(path, device)
         parts = []
-        for pair in range(settings.pairs):
-            seed = derive_seed(self.seed, "explore-paths", round, pair)
-            start, end = self._distant_pair(known, seed)
-            parts.append(
-                interpolate(
-                    surrogate,
-                    start,
-                    end,
-                    surrogate.settings.window_frames,
-                    settings.paths_per_pair,
-                    surrogate.lag_ps,
-                    settings.sampling,
-                    seed,
-                    self.progress,
+        with self.progress.task("paths between known frames", settings.pairs) as shown:
+            for pair in range(settings.pairs):
+                seed = derive_seed(self.seed, "explore-paths", round, pair)
+                start, end = self._distant_pair(known, seed)
+                parts.append(
+                    interpolate(
+                        surrogate,
+                        start,
+                        end,
+                        surrogate.settings.window_frames,
+                        settings.paths_per_pair,
+                        surrogate.lag_ps,
+                        settings.sampling,
+                        seed,
+                    )
                 )
-            )
+                shown.advance()
         return Rollouts(
             topology=parts[0].topology,
             positions_nm=np.concatenate([part.positions_nm for part in parts]),

@@ -1,0 +1,24 @@
+"""A dataset of the toy chain, and a surrogate after a few steps on it."""
+
+import pytest
+import torch
+from toy_chain import make_dataset, tiny_settings, wobbling_chain
+
+from trajgen.data.store import Dataset
+from trajgen.surrogate.surrogate import Surrogate
+from trajgen.surrogate.train import train_surrogate
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    segments = [wobbling_chain(200, seed) for seed in range(4)]
+    segments.append(wobbling_chain(4, 9))  # shorter than a window
+    return make_dataset(tmp_path_factory.mktemp("surrogate") / "dataset", segments)
+
+
+@pytest.fixture(scope="session")
+def surrogate(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Surrogate:
+    """A surrogate after a few steps: it has learnt little, but nothing in it is zero any more."""
+    out = tmp_path_factory.mktemp("surrogate") / "model"
+    cpu = torch.device("cpu")
+    return Surrogate.load(train_surrogate(dataset, out, tiny_settings(20), 1, cpu), cpu)

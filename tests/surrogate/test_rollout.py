@@ -1,0 +1,139 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from toy_chain import LAG_PS, TOPOLOGY, wobbling_chain
+
+from trajgen.errors import InputError
+from trajgen.geometry.superposition import rmsd
+from trajgen.surrogate.rollout import RolloutSettings, forward, interpolate
+from trajgen.surrogate.surrogate import Surrogate
+from trajgen.surrogate.transformer import DIMENSIONS, Prepared, TrajectoryTransformer
+
+STARTS = wobbling_chain(5, 7)
+SETTINGS = RolloutSettings(evaluations=4)
+
+
+def roll(surrogate: Surrogate, starts: np.ndarray, frames: int = 17, **more: int) -> np.ndarray:
+    settings = SETTINGS.model_copy(update=more)
+    return forward(surrogate, starts, frames, LAG_PS, settings, 3).positions_nm
+
+
+def test_a_rollout_begins_with_the_start_and_has_the_frames_asked_for(surrogate: Surrogate):
+    rollouts = forward(surrogate, STARTS, 17, LAG_PS, SETTINGS, 3)
+    assert rollouts.positions_nm.shape == (5, 17, TOPOLOGY.n_beads, 3)
+    assert np.array_equal(rollouts.positions_nm[:, 0], STARTS)
+    assert rollouts.alive.all()
+    assert rollouts.time_step_ps == LAG_PS
+
+
+def test_a_shorter_rollout_is_the_beginning_of_a_longer_one(surrogate: Surrogate):
+    assert np.array_equal(roll(surrogate, STARTS, 8), roll(surrogate, STARTS, 17)[:, :8])
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_other_frames(surrogate: Surrogate):
+    first = roll(surrogate, STARTS)
+    assert np.array_equal(first, roll(surrogate, STARTS))
+    other = forward(surrogate, STARTS, 17, LAG_PS, SETTINGS, 4).positions_nm
+    assert np.abs(first - other)[:, 1:].max() > 1e-2
+
+
+def test_a_replica_does_not_depend_on_the_others_in_its_batch(surrogate: Surrogate):
+    together = roll(surrogate, STARTS)
+    in_pairs = roll(surrogate, STARTS, batch=2)
+    fewer = roll(surrogate, STARTS[:2])
+    # Equal up to the rounding of matrix products of another size.
+    assert np.abs(together - in_pairs).max() < 1e-4
+    assert np.abs(together[:2] - fewer).max() < 1e-4
+
+
+def test_replicas_from_one_start_differ(surrogate: Surrogate):
+    positions = roll(surrogate, np.stack([STARTS[0], STARTS[0]]))
+    assert np.abs(positions[0] - positions[1])[1:].max() > 1e-2
+
+
+class Narrowing(TrajectoryTransformer):
+    """Stands where the network is: the velocity field whose flow is x_1 = spread x_0."""
+
+    def __init__(self, spread: float) -> None:
+        super().__init__(DIMENSIONS["tiny"])
+        self.spread = spread
+
+    def velocity(self, x: torch.Tensor, t: torch.Tensor, prepared: Prepared) -> torch.Tensor:
+        # Linear path from N(0, 1) to N(0, spread²): sigma(t)² = (1 - t)² + (t spread)².
+        variance = (1 - t) ** 2 + (t * self.spread) ** 2
+        rate = (t * self.spread**2 - (1 - t)) / variance
+        return rate.view(-1, 1, 1, 1) * x
+
+
+def test_joins_are_no_larger_than_steps_within_windows(surrogate: Surrogate):
+    """With frames drawn independently around the key frame, every step but the first is alike.
+
+    The step out of a key frame is shorter by the square root of two than one between two draws;
+    the step over a join, from the last frame of a window to the first of the next, is such a step.
+    """
+    model = Surrogate(Narrowing(0.1), surrogate.settings, surrogate.molecule)
+    starts = wobbling_chain(200, 8, spread_nm=0.005)
+    settings = RolloutSettings(evaluations=20, batch=200)
+    positions = forward(model, starts, 16, LAG_PS, settings, 0).positions_nm
+    steps = rmsd(torch.from_numpy(positions[:, 1:]), torch.from_numpy(positions[:, :-1]))
+    mean = steps.mean(dim=0)
+    out_of_key, within = mean[[0, 5, 10]], mean[[1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14]]
+    assert torch.allclose(out_of_key, out_of_key.mean(), rtol=0.1)
+    assert torch.allclose(within, within.mean(), rtol=0.1)
+    assert abs(float(within.mean() / out_of_key.mean()) - 2**0.5) < 0.15
+
+
+def test_a_replica_that_falls_apart_is_frozen_and_counted(surrogate: Surrogate):
+    broken = STARTS.copy()
+    broken[1, 2:] += 5.0
+    rollouts = forward(surrogate, broken, 17, LAG_PS, SETTINGS, 3)
+    assert rollouts.alive[1].tolist() == [True] + [False] * 16
+    assert np.isnan(rollouts.positions_nm[1, 1:]).all()
+    assert rollouts.n_lost == 16
+    others = [0, 2, 3, 4]
+    assert rollouts.alive[others].all()
+    alone = forward(surrogate, STARTS, 17, LAG_PS, SETTINGS, 3)
+    assert np.abs(rollouts.positions_nm[others] - alone.positions_nm[others]).max() < 1e-4
+
+
+def test_a_network_that_gives_nan_loses_all_replicas_and_raises_nothing(surrogate: Surrogate):
+    model = Surrogate(Narrowing(float("nan")), surrogate.settings, surrogate.molecule)
+    rollouts = forward(model, STARTS, 17, LAG_PS, SETTINGS, 3)
+    assert not rollouts.alive[:, 1:].any()
+    assert np.isnan(rollouts.positions_nm[:, 1:]).all()
+
+
+@pytest.mark.parametrize("frames", [3, 5, 6])
+def test_paths_begin_and_end_where_they_should(surrogate: Surrogate, frames: int):
+    start, end = STARTS[0], STARTS[4]
+    rollouts = interpolate(surrogate, start, end, frames, 4, LAG_PS, SETTINGS, 3)
+    positions = torch.from_numpy(rollouts.positions_nm)
+    assert positions.shape == (4, frames, TOPOLOGY.n_beads, 3)
+    assert torch.equal(positions[:, 0], torch.from_numpy(start).expand_as(positions[:, 0]))
+    assert rmsd(positions[:, -1], torch.from_numpy(end)).max() < 1e-5
+    assert (positions[1:, 1:-1] - positions[:-1, 1:-1]).abs().amax(dim=(1, 2, 3)).min() > 1e-3
+
+
+def test_bad_requests_are_refused_with_what_is_wanted(surrogate: Surrogate):
+    with pytest.raises(InputError, match=r"lag_ps is 5, but the surrogate was trained at 2 ps"):
+        forward(surrogate, STARTS, 10, 5.0, SETTINGS, 0)
+    with pytest.raises(InputError, match="frames is 1; wanted are at least 2"):
+        forward(surrogate, STARTS, 1, LAG_PS, SETTINGS, 0)
+    with pytest.raises(InputError, match="paths of 3 to 6 frames"):
+        interpolate(surrogate, STARTS[0], STARTS[1], 7, 1, LAG_PS, SETTINGS, 0)
+    with pytest.raises(InputError, match="paths is 0"):
+        interpolate(surrogate, STARTS[0], STARTS[1], 5, 0, LAG_PS, SETTINGS, 0)
+    with pytest.raises(InputError, match=r"wanted is \(n, 5, 3\)"):
+        forward(surrogate, STARTS[:, :4], 10, LAG_PS, SETTINGS, 0)
+    holed = STARTS.copy()
+    holed[2, 1, 0] = np.nan
+    with pytest.raises(InputError, match="NaN or infinity"):
+        forward(surrogate, holed, 10, LAG_PS, SETTINGS, 0)
+
+
+def test_molecule_is_that_of_the_training_data(surrogate: Surrogate):
+    other = replace(surrogate.molecule, temperature_K=310.0)
+    assert Surrogate(surrogate.network, surrogate.settings, other).temperature_K == 310.0
+    assert surrogate.topology == TOPOLOGY

@@ -1,0 +1,100 @@
+import math
+
+import pytest
+import torch
+from scipy.stats import norm, wasserstein_distance
+from torch import Tensor
+
+from trajgen.errors import InputError
+from trajgen.settings import parse_settings
+from trajgen.surrogate.interpolant import PathName, path_coefficients
+from trajgen.surrogate.sampler import SamplerSettings, integrate
+
+
+def gaussian_mixture_velocity(
+    path: PathName, means: Tensor, stds: Tensor, weights: Tensor
+) -> object:
+    """E[d x_t / dt | x_t] for a one-dimensional mixture: exact, component by component."""
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma, d_alpha, d_sigma = (value[:, None] for value in path_coefficients(path, t))
+        variance = (alpha * stds) ** 2 + sigma**2
+        centred = x - alpha * means
+        share = torch.softmax(
+            weights.log() - 0.5 * variance.log() - 0.5 * centred**2 / variance, dim=1
+        )
+        data = means + alpha * stds**2 / variance * centred
+        noise = sigma / variance * centred
+        return (share * (d_alpha * data + d_sigma * noise)).sum(dim=1, keepdim=True)
+
+    return velocity
+
+
+def standard_normal(n: int) -> Tensor:
+    """The quantiles of the standard normal, one draw for each of ``n`` equal parts."""
+    return torch.from_numpy(norm.ppf((torch.arange(n) + 0.5).numpy() / n))[:, None]
+
+
+@pytest.mark.parametrize("path", ["linear", "trigonometric"])
+def test_a_gaussian_comes_out_with_its_mean_and_spread(path: PathName):
+    one = torch.ones(1, dtype=torch.float64)
+    velocity = gaussian_mixture_velocity(path, 1.5 * one, 0.3 * one, one)
+    samples = integrate(velocity, standard_normal(500), SamplerSettings(evaluations=64))
+    # The flow of a Gaussian is affine: x_1 = mean + std * x_0.
+    assert (samples - (1.5 + 0.3 * standard_normal(500))).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("path", ["linear", "trigonometric"])
+def test_a_mixture_comes_out_with_the_weights_of_its_parts(path: PathName):
+    means, stds = torch.tensor([-2.0, 1.0]).double(), torch.tensor([0.3, 0.5]).double()
+    weights = torch.tensor([0.3, 0.7]).double()
+    velocity = gaussian_mixture_velocity(path, means, stds, weights)
+    noise = standard_normal(4000)
+    samples = integrate(velocity, noise, SamplerSettings(evaluations=100))[:, 0]
+    parts = [
+        means[k] + stds[k] * standard_normal(round(4000 * float(weights[k])))[:, 0]
+        for k in range(2)
+    ]
+    wanted = torch.cat(parts)
+    assert wasserstein_distance(samples.numpy(), wanted.numpy()) < 0.02
+    assert abs(float((samples < -0.5).double().mean()) - 0.3) < 0.01
+
+
+def test_the_order_of_convergence_is_that_of_the_method():
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        return -x * torch.cos(t)[:, None]
+
+    start = torch.ones(1, 1, dtype=torch.float64)
+    exact = math.exp(-math.sin(1.0))
+    for method, order, per_step in (("euler", 1, 1), ("heun", 2, 2)):
+        errors = [
+            abs(
+                float(
+                    integrate(
+                        velocity,
+                        start,
+                        SamplerSettings(method=method, evaluations=per_step * steps),
+                    )
+                )
+                - exact
+            )
+            for steps in (16, 32)
+        ]
+        assert abs(math.log2(errors[0] / errors[1]) - order) < 0.2
+
+
+@pytest.mark.parametrize(("method", "evaluations"), [("euler", 7), ("heun", 8)])
+def test_the_chosen_number_of_evaluations_is_spent(method: str, evaluations: int):
+    calls = []
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        calls.append(float(t[0]))
+        return torch.zeros_like(x)
+
+    integrate(velocity, torch.zeros(2, 1), SamplerSettings(method=method, evaluations=evaluations))
+    assert len(calls) == evaluations
+
+
+def test_heun_with_an_odd_number_of_evaluations_is_refused():
+    with pytest.raises(InputError, match="two evaluations a step; 7 is odd"):
+        parse_settings(SamplerSettings, {"evaluations": 7}, "sampler")

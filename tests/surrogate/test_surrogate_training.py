@@ -1,0 +1,252 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy_chain import (
+    LAG_PS,
+    TOPOLOGY,
+    make_dataset,
+    tiny_settings,
+    wobbling_chain,
+)
+
+from trajgen.checkpoint import training_folder
+from trajgen.data.records import BeadFrames
+from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
+from trajgen.data.topology import BeadTopology
+from trajgen.errors import InputError, WorkError
+from trajgen.geometry.internal import distances
+from trajgen.progress import Progress, ProgressTask
+from trajgen.settings import load_settings, read_yaml, write_settings
+from trajgen.surrogate.conditioning import forward_mask
+from trajgen.surrogate.rollout import RolloutSettings, forward
+from trajgen.surrogate.surrogate import Surrogate, encode_windows
+from trajgen.surrogate.train import TrainSettings, train_surrogate
+from trajgen.surrogate.training_windows import read_training_data, typical_frame
+
+CPU = torch.device("cpu")
+
+#: Trains as a user's process would, so that it can be killed or started twice.
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from trajgen.data.store import Dataset
+from trajgen.settings import load_settings
+from trajgen.surrogate.train import TrainSettings, train_surrogate
+torch.set_num_threads(1)
+dataset, settings, out = map(Path, sys.argv[1:])
+settings = load_settings(TrainSettings, settings)
+train_surrogate(Dataset.open(dataset), out, settings, 1, torch.device("cpu"))
+"""
+
+
+def command(dataset: Dataset, settings: TrainSettings, out: Path) -> list[str]:
+    script, file = out.parent / f"{out.name}.py", out.parent / f"{out.name}.yaml"
+    script.write_text(SCRIPT)
+    write_settings(file, settings)
+    return [str(script), str(dataset.path), str(file), str(out)]
+
+
+def card(out: Path) -> dict:
+    return json.loads((out / "card.json").read_text())
+
+
+def test_the_card_says_what_was_trained_on(dataset: Dataset, tmp_path: Path):
+    out = train_surrogate(dataset, tmp_path / "model", tiny_settings(12), 5, CPU)
+    values = card(out)
+    assert values["dataset"] == str(dataset.path)
+    assert values["dataset_sha256"] == dataset.digest()
+    assert (values["n_frames"], values["seed"], values["steps"]) == (804, 5, 12)
+    # 195 whole windows a segment, one segment held out, and a padded window of the short one.
+    assert values["n_windows"] + values["n_validation_windows"] == 4 * 195 + 1
+    assert [point["step"] for point in values["curve"]] == [5, 10, 12]
+    assert all(np.isfinite(point["validation"]) for point in values["curve"])
+    assert not training_folder(out).exists()
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_bits(dataset: Dataset, tmp_path: Path):
+    settings = tiny_settings(30)
+    whole = subprocess.run(
+        [sys.executable, *command(dataset, settings, tmp_path / "whole")], check=False
+    )
+    assert whole.returncode == 0
+    resumed = command(dataset, settings, tmp_path / "resumed")
+    process = subprocess.Popen([sys.executable, *resumed])
+    state = training_folder(tmp_path / "resumed") / "state.json"
+    while process.poll() is None and not state.is_file():
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "resumed").exists()
+    assert subprocess.run([sys.executable, *resumed], check=False).returncode == 0
+    first = load_file(tmp_path / "whole" / "model.safetensors")
+    second = load_file(tmp_path / "resumed" / "model.safetensors")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert card(tmp_path / "whole")["curve"] == card(tmp_path / "resumed")["curve"]
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_loss_curve_of_one(dataset: Dataset, tmp_path: Path):
+    settings = tiny_settings(8)
+    one = subprocess.run(
+        [sys.executable, *command(dataset, settings, tmp_path / "one")], check=False
+    )
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    launch += ["--num_processes=2", "--num_machines=1", f"--main_process_port={port}"]
+    launch += ["--mixed_precision=no", "--dynamo_backend=no"]
+    two = subprocess.run(
+        [*launch, *command(dataset, settings, tmp_path / "two")],
+        check=False,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert one.returncode == two.returncode == 0
+    assert (card(tmp_path / "one")["processes"], card(tmp_path / "two")["processes"]) == (1, 2)
+    for first, second in zip(
+        card(tmp_path / "one")["curve"], card(tmp_path / "two")["curve"], strict=True
+    ):
+        assert first["step"] == second["step"]
+        assert first["train"] == pytest.approx(second["train"], rel=1e-4)
+        assert first["validation"] == pytest.approx(second["validation"], rel=1e-4)
+
+
+def test_training_ends_by_time_where_it_is_asked_to(dataset: Dataset, tmp_path: Path):
+    settings = tiny_settings(100_000, max_minutes=0.01)
+    out = train_surrogate(dataset, tmp_path / "model", settings, 1, CPU)
+    assert 0 < card(out)["steps"] < 100_000
+
+
+class StopError(Exception):
+    """Raised in the middle of training, as an interrupt would be."""
+
+
+class Stopping(Progress):
+    """Progress that stops the work after six steps."""
+
+    def task(self, label: str, total: int, done: int = 0) -> ProgressTask:
+        class Task(ProgressTask):
+            steps = 0
+
+            def advance(self, steps: int = 1, status: str = "") -> None:
+                self.steps += steps
+                if self.steps == 6:
+                    raise StopError
+
+        return Task()
+
+
+def test_a_state_of_another_run_is_refused(dataset: Dataset, tmp_path: Path):
+    out = tmp_path / "model"
+    with pytest.raises(StopError):
+        train_surrogate(dataset, out, tiny_settings(8), 1, CPU, Stopping())
+    with pytest.raises(InputError, match="training state of another run"):
+        train_surrogate(dataset, out, tiny_settings(9), 1, CPU)
+    train_surrogate(dataset, out, tiny_settings(8), 1, CPU)
+
+
+def test_an_output_that_exists_is_refused(dataset: Dataset, tmp_path: Path):
+    (tmp_path / "model").mkdir()
+    with pytest.raises(InputError, match="exists already"):
+        train_surrogate(dataset, tmp_path / "model", tiny_settings(2), 1, CPU)
+
+
+def test_a_loss_that_is_not_finite_names_the_window(dataset: Dataset, tmp_path: Path):
+    settings = tiny_settings(9, learning_rate=1e30, warmup_steps=0)
+    with pytest.raises(WorkError, match=r"in step 1 at the window from frame \d+ of shard seg"):
+        train_surrogate(dataset, tmp_path / "model", settings, 1, CPU)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_molecule_cut_by_a_periodic_box_is_refused(tmp_path: Path):
+    segments = [wobbling_chain(40, seed) for seed in range(2)]
+    segments[1][20, 2:] += 3.0
+    dataset = make_dataset(tmp_path / "dataset", segments)
+    with pytest.raises(InputError, match=r"1 frames .* first frame 20 of shard segment-1"):
+        train_surrogate(dataset, tmp_path / "model", tiny_settings(5), 1, CPU)
+
+
+def test_segments_too_short_for_the_lag_are_refused(tmp_path: Path):
+    dataset = make_dataset(tmp_path / "dataset", [wobbling_chain(2, 0), wobbling_chain(2, 1)])
+    with pytest.raises(InputError, match=r"lag_ps 2: its longest segment is 2 ps.*at most 1 ps"):
+        train_surrogate(dataset, tmp_path / "model", tiny_settings(2), 1, CPU)
+
+
+def test_a_molecule_of_two_beads_is_refused(tmp_path: Path):
+    topology = BeadTopology.from_residues(("GLY", "ALA"))
+    dataset = Dataset.create(tmp_path / "dataset", DatasetHeader(topology))
+    positions = np.zeros((9, 2, 3), dtype=np.float32)
+    label = ShardLabel("a", "import", "springs", 300.0, LAG_PS)
+    ids = np.zeros(9, dtype=np.int64)
+    dataset.append_beads(label, BeadFrames(topology, positions, ids, LAG_PS))
+    with pytest.raises(InputError, match="of 2 beads"):
+        train_surrogate(dataset, tmp_path / "model", tiny_settings(2), 1, CPU)
+
+
+def test_windows_never_cross_segments_nor_the_split(dataset: Dataset):
+    settings = tiny_settings(2)
+    data = read_training_data(dataset, settings.model, 1, 0.1, 1)
+    joined = dataset.read_all_beads()
+    sides = []
+    for windows in (data.training, data.validation):
+        segments = joined.segments[windows.frames.numpy()]
+        assert (segments == segments[:, :1]).all()
+        sides.append(set(segments[:, 0].tolist()))
+    assert not sides[0] & sides[1]
+    assert sides[1]
+
+
+def test_the_typical_frame_is_the_one_nearest_to_the_mean():
+    frames = torch.from_numpy(wobbling_chain(60, 2, memory=0.0))
+    frames[17] = torch.from_numpy(wobbling_chain(1, 0, spread_nm=0.0))[0] + 3.0
+    assert torch.allclose(typical_frame(frames), frames[17] - frames[17].mean(dim=0), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_trained_model_has_the_spread_of_the_process(tmp_path: Path):
+    """Beads that wobble independently about a helix: the model must find how far they go."""
+    segments = [wobbling_chain(400, seed, memory=0.5) for seed in range(4)]
+    dataset = make_dataset(tmp_path / "dataset", segments)
+    settings = tiny_settings(200, learning_rate=4e-3, batch=32, validate_every=200)
+    surrogate = Surrogate.load(train_surrogate(dataset, tmp_path / "model", settings, 1, CPU), CPU)
+    windows = np.concatenate(
+        [wobbling_chain(300, 50 + seed, memory=0.5).reshape(50, 6, -1, 3) for seed in range(4)]
+    )
+    rolled = forward(
+        surrogate, windows[:, 0], 31, LAG_PS, RolloutSettings(evaluations=12), 0
+    ).positions_nm
+    found, wanted = torch.from_numpy(rolled[:, :6]), torch.from_numpy(windows)
+    known = forward_mask(6, TOPOLOGY.n_beads).expand(200, 6, -1)
+
+    def spreads(positions: torch.Tensor) -> torch.Tensor:
+        encoded = encode_windows(positions, known, None, surrogate.molecule, LAG_PS)
+        return encoded.tokens[:, 1:].std(dim=(0, 1, 2))
+
+    assert (spreads(found) / spreads(wanted) - 1).abs().max() < 0.25
+
+    # Chained over five windows, shapes keep the spread of the process as well.
+    ends = torch.tensor([[0, 1], [1, 2], [2, 3], [3, 4], [0, 2], [1, 3], [2, 4], [0, 4]])
+    chained = distances(torch.from_numpy(rolled[:, 26:]), ends).flatten(0, 1)
+    process = distances(wanted, ends).flatten(0, 1)
+    assert (chained.mean(dim=0) - process.mean(dim=0)).abs().max() < 0.015
+    assert (chained.std(dim=0) / process.std(dim=0) - 1).abs().max() < 0.25
+
+
+def test_the_settings_file_that_users_copy_holds_the_defaults():
+    file = Path(__file__).parents[2] / "configs" / "surrogate" / "default.yaml"
+    assert load_settings(TrainSettings, file) == TrainSettings()
+    assert read_yaml(file) == TrainSettings().model_dump(mode="json")

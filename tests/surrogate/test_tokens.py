@@ -1,0 +1,195 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from trajgen.errors import InputError
+from trajgen.geometry.rotations import random_rotations
+from trajgen.geometry.superposition import rmsd
+from trajgen.surrogate.conditioning import forward_mask
+from trajgen.surrogate.tokens import (
+    ROTATION,
+    TOKEN_CHANNELS,
+    TRANSLATION,
+    Reference,
+    TokenScale,
+    decode,
+    encode,
+    reference_frames,
+    superpose_on_reference,
+)
+
+BATCH, FRAMES, BEADS = 3, 5, 7
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def chains(seed: int, *shape: int) -> Tensor:
+    """Random walks of steps of about a bond length, nm."""
+    return 0.25 * torch.randn(*shape, 3, generator=generator(seed)).cumsum(dim=-2)
+
+
+def known_of(*shape: int) -> Tensor:
+    return forward_mask(shape[1], shape[2]).expand(shape)
+
+
+def tokens_of(positions: Tensor, known: Tensor, template: Tensor) -> tuple[Tensor, Reference]:
+    reference = reference_frames(positions, known, template)
+    return encode(superpose_on_reference(positions, known, reference), reference), reference
+
+
+def moved(positions: Tensor, seed: int) -> Tensor:
+    """Turn and shift every frame on its own."""
+    frames = positions.flatten(0, 1)
+    turn = random_rotations(len(frames), generator(seed))
+    shift = torch.randn(len(frames), 1, 3, generator=generator(seed + 1))
+    return (frames @ turn.mT + shift).view_as(positions)
+
+
+def test_the_layout_names_every_channel_once():
+    channels = list(range(TOKEN_CHANNELS))
+    assert channels[TRANSLATION] + channels[ROTATION] == channels
+
+
+@given(seed=st.integers(0, 10_000), beads=st.integers(3, 12))
+def test_tokens_do_not_change_when_any_frame_is_rotated_and_shifted(seed: int, beads: int):
+    shape = (BATCH, FRAMES, beads)
+    positions, template = chains(seed, *shape), chains(seed + 1, beads)
+    # Frames near each other, as in a trajectory: superposition is then well-conditioned.
+    positions = positions[:, :1] + 0.1 * (positions - positions[:, :1])
+    known = known_of(*shape)
+    first, _ = tokens_of(positions, known, template)
+    second, _ = tokens_of(moved(positions, seed + 2), known, template)
+    assert (first - second)[..., TRANSLATION].abs().max() < 1e-5
+    # The rotation of a nearly straight triple magnifies rounding.
+    assert (first - second)[..., ROTATION].abs().median() < 1e-5
+    assert (first - second)[..., ROTATION].abs().max() < 1e-3
+
+
+@given(seed=st.integers(0, 10_000), beads=st.integers(3, 12))
+def test_positions_come_back_from_tokens(seed: int, beads: int):
+    shape = (BATCH, FRAMES, beads)
+    positions, known = chains(seed, *shape), known_of(*shape)
+    tokens, reference = tokens_of(positions, known, chains(seed + 1, beads))
+    decoded = decode(tokens, reference)
+    assert rmsd(decoded, positions).max() < 1e-5
+    # The window comes back in the pose of its key frame.
+    assert (decoded[:, 0] - positions[:, 0]).abs().max() < 1e-5
+    again, _ = tokens_of(decoded, known, chains(seed + 1, beads))
+    assert (again - tokens)[..., TRANSLATION].abs().max() < 1e-5
+
+
+def test_the_key_frame_has_the_token_of_no_motion():
+    positions = chains(0, BATCH, FRAMES, BEADS)
+    tokens, _ = tokens_of(positions, known_of(BATCH, FRAMES, BEADS), positions[0, 0])
+    still = torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 1, 0])
+    assert (tokens[:, 0] - still).abs().max() < 1e-5
+
+
+def test_a_mirror_image_has_other_tokens():
+    positions = chains(1, 1, FRAMES, BEADS)
+    mirrored = positions.clone()
+    mirrored[:, 1:, :, 2] *= -1
+    known, template = known_of(1, FRAMES, BEADS), positions[0, 0]
+    tokens, _ = tokens_of(positions, known, template)
+    others, _ = tokens_of(mirrored, known, template)
+    assert (tokens - others)[:, 1:, :, TRANSLATION].abs().max() > 0.1
+    whole, _ = tokens_of(positions * torch.tensor([1.0, 1.0, -1.0]), known, template)
+    assert (tokens - whole).abs().max() > 0.1
+
+
+def test_reference_is_the_first_known_frame_of_each_residue():
+    positions, template = chains(2, 1, FRAMES, BEADS), chains(3, BEADS)
+    known = torch.zeros(1, FRAMES, BEADS, dtype=torch.bool)
+    known[0, 1, :4] = known[0, 3, 1:] = True
+    # Every frame is the same conformation in another pose: stitched, it must be whole again.
+    positions = moved(positions[:, :1].expand_as(positions), 4)
+    reference = reference_frames(positions, known, template)
+    assert reference.own.all()
+    assert torch.equal(reference.positions_nm[0, :4], positions[0, 1, :4])
+    within_later = torch.cdist(positions[0, 3, 4:], positions[0, 3, 4:])
+    assert torch.allclose(
+        torch.cdist(reference.positions_nm[0, 4:], reference.positions_nm[0, 4:]),
+        within_later,
+        atol=1e-5,
+    )
+
+
+def test_later_known_frames_are_placed_by_way_of_the_template():
+    template = chains(3, BEADS)
+    positions = moved(template.expand(1, FRAMES, BEADS, 3), 4)
+    known = torch.zeros(1, FRAMES, BEADS, dtype=torch.bool)
+    known[0, 1, :4] = known[0, 3, 3:] = True
+    reference = reference_frames(positions, known, template)
+    # All known parts are pieces of the template, so that together they are the key frame.
+    assert torch.allclose(reference.positions_nm[0], positions[0, 1], atol=1e-5)
+
+
+def test_a_residue_that_is_never_known_borrows_the_nearest_known_frame():
+    positions, template = chains(5, 1, FRAMES, BEADS), chains(6, BEADS)
+    known = torch.zeros(1, FRAMES, BEADS, dtype=torch.bool)
+    known[0, :, [0, 1, 2, 6]] = True
+    reference = reference_frames(positions, known, template)
+    assert reference.own[0].tolist() == [True, True, True, False, False, False, True]
+    lender = [0, 1, 2, 2, 2, 6, 6]  # residue 4 is as near to 2 as to 6; the first is taken
+    for residue, lent in enumerate(lender):
+        frame, other = reference.frames[:, residue], reference.frames[:, lent]
+        assert torch.equal(frame.origins, other.origins)
+        assert torch.equal(frame.rotations, other.rotations)
+    assert torch.equal(reference.frames.origins[0, 6], positions[0, 0, 6])
+
+
+def test_without_anything_known_the_template_is_the_reference():
+    positions, template = chains(7, 2, FRAMES, BEADS), chains(8, BEADS)
+    known = torch.zeros(2, FRAMES, BEADS, dtype=torch.bool)
+    reference = reference_frames(positions, known, template)
+    assert not reference.own.any()
+    assert torch.equal(reference.positions_nm, template.expand(2, BEADS, 3))
+    tokens = encode(superpose_on_reference(positions, known, reference), reference)
+    assert rmsd(decode(tokens, reference), positions).max() < 1e-5
+
+
+@pytest.mark.parametrize("case", ["forward", "stitched", "borrowed", "template"])
+def test_unknown_cells_do_not_reach_the_reference(case: str):
+    positions, template = chains(9, 1, FRAMES, BEADS), chains(10, BEADS)
+    known = torch.zeros(1, FRAMES, BEADS, dtype=torch.bool)
+    if case == "forward":
+        known[0, 0] = True
+    elif case == "stitched":
+        known[0, 1, :4] = known[0, 3, 2:] = True
+    elif case == "borrowed":
+        known[0, :, [0, 1, 3, 6]] = True
+    others = torch.where(known[..., None], positions, chains(11, 1, FRAMES, BEADS))
+    first = reference_frames(positions, known, template)
+    second = reference_frames(others, known, template)
+    assert torch.equal(first.positions_nm, second.positions_nm)
+    assert torch.equal(first.frames.rotations, second.frames.rotations)
+    aligned = superpose_on_reference(positions, known, first)
+    again = superpose_on_reference(others, known, second)
+    assert torch.allclose(aligned[known], again[known], atol=1e-6)
+
+
+def test_three_beads_in_a_line_still_give_finite_tokens_that_decode():
+    line = torch.arange(4.0)[:, None] * torch.tensor([0.38, 0.0, 0.0])
+    positions = torch.stack([line, line + 0.01 * chains(12, 4), line]).expand(1, 3, 4, 3)
+    tokens, reference = tokens_of(positions, known_of(1, 3, 4), line)
+    assert tokens.isfinite().all()
+    assert rmsd(decode(tokens, reference), positions).max() < 1e-5
+
+
+def test_fewer_than_three_beads_are_refused():
+    positions = torch.zeros(1, 3, 2, 3)
+    with pytest.raises(InputError, match="has 2 beads"):
+        reference_frames(positions, known_of(1, 3, 2), positions[0, 0])
+
+
+def test_scaled_tokens_have_zero_mean_and_unit_spread_and_come_back():
+    tokens = torch.randn(500, TOKEN_CHANNELS, generator=generator(0)) * 0.03 + 1.0
+    scale = TokenScale.measure(tokens)
+    scaled = scale.normalise(tokens)
+    assert scaled.mean(dim=0).abs().max() < 1e-3
+    assert (scaled.std(dim=0) - 1).abs().max() < 1e-3
+    assert torch.allclose(scale.restore(scaled), tokens, atol=1e-6)

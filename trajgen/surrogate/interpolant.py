@@ -1,0 +1,50 @@
+"""The path from noise to data, and its velocity; knows no network and no integrator.
+
+x_t = alpha(t) x_1 + sigma(t) x_0 with x_0 Gaussian noise at t = 0 and x_1 data at t = 1
+(Albergo, Boffi, Vanden-Eijnden, "Stochastic interpolants", 2023, section 4). The velocity that a
+network learns is the conditional mean of d x_t / dt.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+PathName = Literal["linear", "trigonometric"]
+
+
+class Coefficients(NamedTuple):
+    """The weights of data and noise at a time, and their time derivatives."""
+
+    alpha: Tensor
+    sigma: Tensor
+    d_alpha: Tensor
+    d_sigma: Tensor
+
+
+def path_coefficients(path: PathName, t: Float[Tensor, " batch"]) -> Coefficients:
+    """Return alpha, sigma and their derivatives at the flow times ``t`` in [0, 1].
+
+    ``linear``: alpha = t, sigma = 1 - t. ``trigonometric``: alpha = sin(pi t / 2),
+    sigma = cos(pi t / 2), which keeps the variance of unit-variance data.
+    """
+    if path == "linear":
+        return Coefficients(t, 1 - t, torch.ones_like(t), -torch.ones_like(t))
+    angle, rate = 0.5 * math.pi * t, 0.5 * math.pi
+    sine, cosine = torch.sin(angle), torch.cos(angle)
+    return Coefficients(sine, cosine, rate * cosine, -rate * sine)
+
+
+def path_point(
+    path: PathName,
+    noise: Float[Tensor, "batch *cells"],
+    data: Float[Tensor, "batch *cells"],
+    t: Float[Tensor, " batch"],
+) -> tuple[Float[Tensor, "batch *cells"], Float[Tensor, "batch *cells"]]:
+    """Return the point x_t of the path at ``t``, and its velocity d x_t / dt."""
+    alpha, sigma, d_alpha, d_sigma = (
+        value.reshape(-1, *[1] * (data.ndim - 1)) for value in path_coefficients(path, t)
+    )
+    return alpha * data + sigma * noise, d_alpha * data + d_sigma * noise

@@ -1,0 +1,148 @@
+"""The network: the velocity of every token of a window, given the known cells."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from trajgen.geometry.frames import RigidFrames
+from trajgen.residues import N_BEAD_TYPES
+from trajgen.settings import Settings
+from trajgen.surrogate.key_frame import KeyFrameEncoder
+from trajgen.surrogate.layers import Block, modulate, sinusoids, zero_linear
+from trajgen.surrogate.tokens import TOKEN_CHANNELS
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """Width of the features, number of blocks, of heads and of key-frame encoder rounds."""
+
+    width: int
+    blocks: int
+    heads: int
+    encoder_rounds: int
+
+
+DIMENSIONS = {
+    "tiny": Dimensions(width=64, blocks=3, heads=4, encoder_rounds=2),
+    "small": Dimensions(width=192, blocks=6, heads=6, encoder_rounds=3),
+}
+SizeName = Literal["tiny", "small"]
+
+
+class NetworkSettings(Settings):
+    """The size of the network.
+
+    Attributes:
+        size: ``tiny`` (0.3 million parameters, for minutes on a laptop) or ``small``
+            (5 million).
+    """
+
+    size: SizeName = "small"
+
+
+@dataclass(frozen=True)
+class WindowInputs:
+    """All that the network knows of a batch of windows besides the noisy tokens.
+
+    Attributes:
+        known_tokens: normalised tokens of the known cells, zero elsewhere.
+        known: cells that are given.
+        present: frames that exist; None where all do.
+        template_tokens: normalised tokens of the molecule's template, superposed on the
+            reference: where each residue is when the molecule looks as it mostly does.
+        reference: reference rigid frame of each residue.
+        own: whether that frame is the residue's own, and not borrowed.
+        residue_types: bead type of each residue.
+        lag_ps: time between frames.
+        temperature_K: temperature.
+    """
+
+    known_tokens: Float[Tensor, "batch frames beads channels"]
+    known: Bool[Tensor, "batch frames beads"]
+    present: Bool[Tensor, "batch frames"] | None
+    template_tokens: Float[Tensor, "batch beads channels"]
+    reference: RigidFrames
+    own: Bool[Tensor, "batch beads"]
+    residue_types: Int[Tensor, " beads"]
+    lag_ps: Float[Tensor, " batch"]
+    temperature_K: Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The parts of the network's answer that do not depend on flow time, computed once."""
+
+    cells: Float[Tensor, "batch frames beads width"]
+    condition: Float[Tensor, "batch width"]
+    present: Bool[Tensor, "batch frames"] | None
+
+
+class TrajectoryTransformer(nn.Module):
+    """Transformer over residues and frames, conditioned on flow time, lag and temperature."""
+
+    def __init__(self, dimensions: Dimensions) -> None:
+        super().__init__()
+        width = dimensions.width
+        self.dimensions = dimensions
+        self.width = width
+        self.residue_type = nn.Embedding(N_BEAD_TYPES, width)
+        self.encoder = KeyFrameEncoder(width, dimensions.encoder_rounds)
+        self.noisy_in = nn.Linear(TOKEN_CHANNELS, width)
+        self.known_in = nn.Linear(TOKEN_CHANNELS, width)
+        self.template_in = nn.Linear(TOKEN_CHANNELS, width)
+        self.known_mask = nn.Embedding(2, width)
+        self.surroundings = _two_layers(2 * width, width)
+        self.flow_time = _two_layers(width, width)
+        self.blocks = nn.ModuleList(
+            Block(width, dimensions.heads) for _ in range(dimensions.blocks)
+        )
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.adapt_out = nn.Sequential(nn.SiLU(), zero_linear(width, 2 * width))
+        self.project_out = zero_linear(width, TOKEN_CHANNELS)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch frames beads channels"],
+        t: Float[Tensor, " batch"],
+        window: WindowInputs,
+    ) -> Float[Tensor, "batch frames beads channels"]:
+        """Return the velocity at the noisy tokens ``x`` and flow times ``t``."""
+        return self.velocity(x, t, self.prepare(window))
+
+    def prepare(self, window: WindowInputs) -> Prepared:
+        """Compute what does not depend on flow time: once a window, not once an evaluation."""
+        beads = len(window.residue_types)
+        place = sinusoids(
+            torch.arange(beads, device=window.known.device).float(), self.width, longest=1000.0
+        )
+        residues = self.residue_type(window.residue_types) + place
+        residues = residues + self.template_in(window.template_tokens)
+        key_frame = self.encoder(residues, window.reference, window.own)
+        known = self.known_in(window.known_tokens) + self.known_mask(window.known.long())
+        # A factor of 10 in lag moves the phase by 23; 10 K move it by 1.
+        lag = sinusoids(10 * torch.log(window.lag_ps), self.width, longest=1000.0)
+        temperature = sinusoids(0.1 * window.temperature_K, self.width, longest=1000.0)
+        condition = self.surroundings(torch.cat([lag, temperature], dim=-1))
+        return Prepared(known + key_frame[:, None], condition, window.present)
+
+    def velocity(
+        self,
+        x: Float[Tensor, "batch frames beads channels"],
+        t: Float[Tensor, " batch"],
+        prepared: Prepared,
+    ) -> Float[Tensor, "batch frames beads channels"]:
+        """Return the velocity at ``x`` and ``t`` for windows that are prepared already."""
+        flow_time = self.flow_time(sinusoids(100 * t.float(), self.width, longest=1000.0))
+        condition = prepared.condition + flow_time
+        features = self.noisy_in(x) + prepared.cells
+        for block in self.blocks:
+            features = block(features, condition, prepared.present)
+        shift, scale = self.adapt_out(condition)[:, None, None, :].chunk(2, dim=-1)
+        return self.project_out(modulate(self.norm(features), shift, scale))
+
+
+def _two_layers(width_in: int, width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(width_in, width), nn.SiLU(), nn.Linear(width, width))
