@@ -4,6 +4,7 @@ import pytest
 import torch
 from toy_chain import LAG_PS, TOPOLOGY, wobbling_chain
 
+from trajgen.checkpoint import load_checkpoint, save_checkpoint
 from trajgen.errors import InputError
 from trajgen.geometry.rotations import random_rotations
 from trajgen.geometry.superposition import rmsd
@@ -78,3 +79,12 @@ def test_a_checkpoint_cut_in_half_is_refused(surrogate: Surrogate, tmp_path: Pat
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     with pytest.raises(InputError, match="damaged"):
         Surrogate.load(tmp_path / "model", torch.device("cpu"))
+
+
+def test_weights_of_another_network_are_refused(surrogate: Surrogate, tmp_path: Path):
+    surrogate.save(tmp_path / "model", {})
+    checkpoint = load_checkpoint(tmp_path / "model", "surrogate")
+    fewer = dict(sorted(checkpoint.weights.items())[:-1])
+    save_checkpoint(tmp_path / "cut", "surrogate", fewer, checkpoint.settings, {})
+    with pytest.raises(InputError, match="its weights do not fit its settings"):
+        Surrogate.load(tmp_path / "cut", torch.device("cpu"))

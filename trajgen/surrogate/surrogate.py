@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trajgen.checkpoint import load_checkpoint, save_checkpoint
 from trajgen.data.topology import BeadTopology
+from trajgen.errors import InputError
 from trajgen.settings import Settings, parse_settings
 from trajgen.surrogate.interpolant import PathName
 from trajgen.surrogate.sampler import SamplerSettings, integrate
@@ -124,21 +125,28 @@ class Surrogate:
         """
         checkpoint = load_checkpoint(path, KIND)
         values = dict(checkpoint.settings)
-        topology = BeadTopology.from_dict(values.pop("topology"))
-        temperature_K = values.pop("temperature_K")
-        settings = parse_settings(SurrogateSettings, values, f"{path / 'settings.yaml'}")
-        weights = {name: tensor.to(device) for name, tensor in checkpoint.weights.items()}
-        molecule = Molecule(
-            topology=topology,
-            temperature_K=temperature_K,
-            template_nm=weights.pop("molecule.template_nm"),
-            springs=Springs(*(weights.pop(f"springs.{field.name}") for field in fields(Springs))),
-            scale=TokenScale(weights.pop("molecule.mean"), weights.pop("molecule.std")),
-        )
-        network = TrajectoryTransformer(DIMENSIONS[settings.network.size]).to(device)
-        network.load_state_dict(
-            {name.removeprefix("network."): tensor for name, tensor in weights.items()}
-        )
+        try:
+            topology = BeadTopology.from_dict(values.pop("topology"))
+            temperature_K = values.pop("temperature_K")
+            settings = parse_settings(SurrogateSettings, values, f"{path / 'settings.yaml'}")
+            weights = {name: tensor.to(device) for name, tensor in checkpoint.weights.items()}
+            springs = [weights.pop(f"springs.{field.name}") for field in fields(Springs)]
+            molecule = Molecule(
+                topology=topology,
+                temperature_K=temperature_K,
+                template_nm=weights.pop("molecule.template_nm"),
+                springs=Springs(*springs),
+                scale=TokenScale(weights.pop("molecule.mean"), weights.pop("molecule.std")),
+            )
+            network = TrajectoryTransformer(DIMENSIONS[settings.network.size]).to(device)
+            network.load_state_dict(
+                {name.removeprefix("network."): tensor for name, tensor in weights.items()}
+            )
+        except (KeyError, RuntimeError) as error:
+            raise InputError(
+                f"checkpoint {path} is damaged: its weights do not fit its settings ({error}); "
+                "train it again"
+            ) from error
         return cls(network, settings, molecule)
 
     def save(self, path: Path, card: dict[str, Any]) -> None:
