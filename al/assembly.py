@@ -1,7 +1,9 @@
 """Settings to concrete parts to loop; the only place that names every part."""
 
+import copy
 import logging
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from al.parts.selector import RuleSelector
 from al.selection.settings import SelectionSettings
 from al.status import RecordingProgress
 from trajgen.analysis.evaluate import EvaluationSettings
+from trajgen.device import fix_threads
 from trajgen.errors import InputError
 from trajgen.potential.fit import FitSettings
 from trajgen.progress import Progress
@@ -79,7 +82,7 @@ def load_run_settings(path: Path, overrides: tuple[str, ...] | list[str] = ()) -
     """
     values = read_yaml(path)
     for name, section in values.items():
-        if isinstance(section, str):
+        if isinstance(section, str) and name in _sections():
             file = path.parent / section
             values[name] = read_yaml(file)
             if name == "system":
@@ -93,6 +96,14 @@ def load_run_settings(path: Path, overrides: tuple[str, ...] | list[str] = ()) -
     return settings
 
 
+def _sections() -> list[str]:
+    return [
+        name
+        for name, field in RunSettings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings)
+    ]
+
+
 def anchor_pdb(system: dict[str, Any], folder: Path) -> None:
     """Make the path of a PDB file in raw system settings absolute."""
     if isinstance(system.get("pdb"), str):
@@ -100,23 +111,48 @@ def anchor_pdb(system: dict[str, Any], folder: Path) -> None:
 
 
 def _check_together(settings: RunSettings) -> None:
-    oracle, lag_ps = settings.oracle, settings.surrogate.model.lag_ps
-    if oracle.ps < 2 * lag_ps:
-        raise InputError(
-            f"oracle.ps is {oracle.ps:g}, shorter than two surrogate lags of {lag_ps:g} ps: the "
-            "surrogate could not learn from it; make oracle.ps longer, or surrogate.model.lag_ps "
-            "shorter"
-        )
-    for name, interval in (
-        ("sampling.save_interval_ps", settings.sampling.save_interval_ps),
-        ("oracle.save_interval_ps", oracle.save_interval_ps),
+    """Refuse now what would only fail after hours."""
+    sampling, oracle = settings.sampling, settings.oracle
+    lag_ps = settings.surrogate.model.lag_ps
+    half_step_ps = settings.system.time_step_ps / 2  # a failed task is tried again with it
+    for name, ps, interval_ps in (
+        ("sampling", sampling.ps, sampling.save_interval_ps),
+        ("sampling", sampling.reference_ps, sampling.save_interval_ps),
+        ("oracle", oracle.ps, oracle.save_interval_ps),
     ):
-        ratio = lag_ps / interval
-        if abs(ratio - round(ratio)) > 1e-6 or round(ratio) < 1:
+        _require_multiple(f"{name} time", ps, f"{name}.save_interval_ps", interval_ps)
+        _require_multiple(
+            f"{name}.save_interval_ps", interval_ps, "half the time step", half_step_ps
+        )
+        _require_multiple("surrogate.model.lag_ps", lag_ps, f"{name}.save_interval_ps", interval_ps)
+        # Frames at 1, 2 ... n intervals span n - 1 of them.
+        if ps - interval_ps < 2 * lag_ps * (1 - 1e-9):
             raise InputError(
-                f"surrogate.model.lag_ps {lag_ps:g} is no multiple of {name} {interval:g}; "
-                "choose a multiple"
+                f"{name} saves frames over {ps - interval_ps:g} ps ({ps:g} ps less one interval), "
+                f"shorter than two surrogate lags of {lag_ps:g} ps: the surrogate could not learn "
+                f"from it; make {name}.ps longer, or surrogate.model.lag_ps shorter"
             )
+    dynamics = settings.exploration.potential.dynamics
+    if dynamics.save_every > dynamics.steps:
+        raise InputError(
+            f"exploration.potential.dynamics saves every {dynamics.save_every} steps but has "
+            f"{dynamics.steps}; make steps larger"
+        )
+    for name, minutes in (
+        ("potential", settings.potential.training.max_minutes),
+        ("surrogate", settings.surrogate.training.max_minutes),
+    ):
+        if minutes is not None:
+            raise InputError(
+                f"{name}.training.max_minutes is {minutes:g}; inside the loop every budget is a "
+                "count, so that a run can be repeated: set training.steps instead"
+            )
+
+
+def _require_multiple(name: str, value: float, of_name: str, of: float) -> None:
+    ratio = value / of
+    if round(ratio) < 1 or abs(ratio - round(ratio)) > 1e-6 * ratio:
+        raise InputError(f"{name} of {value:g} ps is no multiple of {of_name}, {of:g} ps")
 
 
 def run_loop(settings: RunSettings, run: Path, progress: Progress) -> list[str]:
@@ -126,12 +162,16 @@ def run_loop(settings: RunSettings, run: Path, progress: Progress) -> list[str]:
         InputError: the folder holds something else, a run of other settings, or a run that
             another process is working on.
     """
-    _open_run(settings, run)
+    refuse_foreign_folder(run)
+    run.mkdir(parents=True, exist_ok=True)
     lock = RunLock(run)
     try:
         clear_partial(run)
+        (run / "progress.json").unlink(missing_ok=True)
+        settle_settings(settings, run)
         ledger = Ledger.open(run / "ledger.jsonl")
-        ledger.note_opened({"rounds": settings.rounds, "steps": planned_steps(settings.rounds)})
+        _note_opened(ledger, settings)
+        fix_threads(settings.exploration.threads)
         recording = RecordingProgress(progress, run / "progress.json")
         parts = assemble(settings, run, recording)
         return Loop(run, settings.rounds, parts, ledger).run()
@@ -160,22 +200,69 @@ def assemble(settings: RunSettings, run: Path, progress: Progress) -> Parts:
     )
 
 
-def _open_run(settings: RunSettings, run: Path) -> None:
+def refuse_foreign_folder(run: Path) -> None:
+    """Raise InputError where a folder holds something that is no run."""
+    if not run.exists() or (run / "settings.yaml").exists():
+        return
+    foreign = [p.name for p in run.iterdir() if p.name != "lock" and ".partial" not in p.name]
+    if foreign:
+        raise InputError(f"{run} is not empty and holds no run; name another --out")
+
+
+#: What may change from one process of a run to the next: it does not change what is computed. More
+#: rounds go on where the last one ended.
+_FREE_SETTINGS = (("rounds",), ("executor", "workers"), ("executor", "time_limit_s"))
+
+
+def settle_settings(settings: RunSettings, run: Path) -> None:
+    """Write the settings of a new run, or hold them against those that a run was begun with.
+
+    Raises:
+        InputError: they differ in what decides the results.
+    """
     file = run / "settings.yaml"
     if not file.exists():
-        if run.exists() and any(run.iterdir()):
-            raise InputError(f"{run} is not empty and holds no run; name another --out")
-        run.mkdir(parents=True, exist_ok=True)
         write_settings(file, settings)
         return
-    old = read_yaml(file)
-    difference = first_difference(old, settings.model_dump(mode="json"))
+    old, new = read_yaml(file), settings.model_dump(mode="json")
+    difference = first_difference(_fixed(old), _fixed(new))
     if difference is not None:
         raise InputError(
             f"{run} was begun with other settings: {difference}; name another --out, or go on "
             "with the settings of that run"
         )
+    if old["rounds"] > new["rounds"]:
+        raise InputError(
+            f"{run} was begun with {old['rounds']} rounds, now {new['rounds']} are asked for; "
+            "rounds can be added, not taken away"
+        )
     logger.info("going on with the run in %s", run)
+    if old != new:
+        write_settings(file, settings)
+
+
+def _fixed(values: dict[str, Any]) -> dict[str, Any]:
+    kept = copy.deepcopy(values)
+    for *parents, last in _FREE_SETTINGS:
+        inner = kept
+        for parent in parents:
+            inner = inner[parent]
+        inner.pop(last, None)
+    return kept
+
+
+def _note_opened(ledger: Ledger, settings: RunSettings) -> None:
+    now = {name: version(name) for name in ("trajgen", "torch", "openmm", "numpy")}
+    before = [event.data.get("versions") for event in ledger.events if event.kind == "opened"]
+    if before and before[-1] != now:
+        logger.warning(
+            "this run was worked on with other versions (%s, now %s): its parts may not be "
+            "reproduced together",
+            before[-1],
+            now,
+        )
+    plan = {"rounds": settings.rounds, "steps": planned_steps(settings.rounds), "versions": now}
+    ledger.note_opened(plan)
 
 
 def first_difference(old: Any, new: Any, where: str = "") -> str | None:

@@ -72,12 +72,14 @@ def sample(
     force_map: Annotated[str, typer.Option(help="Force map: aggregate or slice.")] = "aggregate",
     workers: Annotated[int, typer.Option(help="Processes at a time; 0: one a core.")] = 0,
     seed: Annotated[int, typer.Option(help="Base of every random draw.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Run plain all-atom dynamics and write frames with forces; the same command resumes.
 
     Example: al sample chignolin --ps 1000 --replicas 4 --out data
     """
+    from al.executor import ExecutorSettings, ProcessExecutor
     from al.parts.sampler import SamplingSettings, sample_dataset
     from trajgen.settings import parse_settings
 
@@ -89,7 +91,9 @@ def sample(
         "force_map": force_map,
     }
     settings = parse_settings(SamplingSettings, values, "al sample")
-    summary = sample_dataset(system, out, settings, workers, seed, choose_progress())
+    running = {"workers": workers, "device": device}
+    executor = ProcessExecutor(parse_settings(ExecutorSettings, running, "al sample"))
+    summary = sample_dataset(system, out, settings, executor, seed, choose_progress())
     if as_json:
         typer.echo(json.dumps(summary))
     else:
@@ -154,6 +158,7 @@ def status(
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder with at least round 0 evaluated.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Write report.html of a run again, also of one that is still on.
 
@@ -161,7 +166,8 @@ def report(
     """
     from al.assembly import write_report_of
 
-    typer.echo(f"Report: {write_report_of(run).resolve()}")
+    path = write_report_of(run).resolve()
+    typer.echo(json.dumps({"report": str(path)}) if as_json else f"Report: {path}")
 
 
 def main() -> None:

@@ -5,32 +5,32 @@ The result folder appears when it is whole, and a failure is recorded beside it,
 query is never asked twice, whatever killed the run in between. Children die with their parent.
 """
 
-import ctypes
 import errno
 import importlib
 import json
 import logging
+import math
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from al.outcomes import TaskOutcome
 from trajgen.errors import TrajgenError, WorkError
-from trajgen.files import read_json, whole_folder, write_json
+from trajgen.files import DISK_FULL, read_json, whole_folder, write_json
+from trajgen.processes import ENVIRONMENT_FLAG, die_with_parent
 from trajgen.progress import SILENT, Progress
 from trajgen.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 _POLL_S = 0.05
 
 #: Exit code of a task that found no space on the disk: no fault of the task, so not recorded.
@@ -41,12 +41,15 @@ class ExecutorSettings(Settings):
     """How tasks run on this machine.
 
     Attributes:
-        workers: processes at a time; 0 means one for each core.
-        time_limit_s: a task that takes longer is stopped and counts as timed out.
+        workers: processes at a time; 0 means one for each core that this process may use.
+        time_limit_s: a query that takes longer is stopped and counts as timed out. Plain sampling
+            has no limit, since it goes on where it stopped.
+        device: where all-atom dynamics runs.
     """
 
-    workers: int = 0
-    time_limit_s: float = 3600.0
+    workers: int = Field(default=0, ge=0)
+    time_limit_s: float = Field(default=3600.0, gt=0)
+    device: Literal["cpu", "cuda"] = "cpu"
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,15 @@ class ProcessExecutor:
 
     def __init__(self, settings: ExecutorSettings) -> None:
         self.settings = settings
-        self.workers = settings.workers or os.cpu_count() or 1
+        self.workers = settings.workers or usable_cores()
 
     def run(
-        self, tasks: Sequence[Task], folder: Path, label: str, progress: Progress = SILENT
+        self,
+        tasks: Sequence[Task],
+        folder: Path,
+        label: str,
+        progress: Progress = SILENT,
+        limited: bool = True,
     ) -> list[TaskResult]:
         """Run the tasks that have no result yet; return all results in the order of ``tasks``.
 
@@ -103,7 +111,9 @@ class ProcessExecutor:
             folder: result folders ``NAME``, logs ``NAME.log`` and records ``NAME.failed.json``.
             label: what the tasks do, for the progress line.
             progress: reports each finished task.
+            limited: whether the time limit holds.
         """
+        limit_s = self.settings.time_limit_s if limited else math.inf
         folder.mkdir(parents=True, exist_ok=True)
         waiting = [(task, 0) for task in tasks if _read_result(folder, task.name) is None]
         running: list[_Running] = []
@@ -111,7 +121,7 @@ class ProcessExecutor:
             try:
                 while waiting or running:
                     while waiting and len(running) < self.workers:
-                        running.append(self._start(*waiting.pop(0), folder))
+                        running.append(self._start(*waiting.pop(0), folder, limit_s))
                     time.sleep(_POLL_S)
                     shown.advance(0)  # long tasks too are seen to be alive
                     for item in list(running):
@@ -126,17 +136,20 @@ class ProcessExecutor:
                 for item in running:
                     stop_process(item.process)
         results = [_read_result(folder, task.name) for task in tasks]
+        missing = [task.name for task, r in zip(tasks, results, strict=True) if r is None]
+        if missing:
+            raise WorkError(f"results of {missing} vanished from {folder} while tasks ran")
         return [result for result in results if result is not None]
 
-    def _start(self, task: Task, attempt: int, folder: Path) -> _Running:
+    def _start(self, task: Task, attempt: int, folder: Path, limit_s: float) -> _Running:
         order = folder / f"{task.name}.task.json"
-        arguments = {**task.arguments, "attempt": attempt}
+        arguments = {**task.arguments, "attempt": attempt, "device": self.settings.device}
         write_json(order, {"function": task.function, "arguments": arguments})
         log = folder / f"{task.name}.log"
         command = [sys.executable, "-m", "al.executor", str(order), str(folder / task.name)]
         with log.open("ab") as stream:
             process = start_process(command, stream, threads=1)
-        return _Running(task, attempt, process, log, time.monotonic() + self.settings.time_limit_s)
+        return _Running(task, attempt, process, log, time.monotonic() + limit_s)
 
     def _end(self, item: _Running, folder: Path) -> bool:
         """Say whether the task is over; False asks for its retry."""
@@ -151,9 +164,9 @@ class ProcessExecutor:
         if timed_out:
             reason = f"stopped after its time limit of {self.settings.time_limit_s:g} s"
         else:
-            reason = _last_line(item.log) or f"exit code {item.process.returncode}"
+            reason = last_line(item.log) or f"exit code {item.process.returncode}"
         logger.warning("task %s, attempt %d: %s", item.task.name, item.attempt + 1, reason)
-        if item.attempt == 0:
+        if item.attempt == 0 and not timed_out:  # the same work would only time out again
             return False
         outcome = TaskOutcome.TIMED_OUT if timed_out else TaskOutcome.FAILED
         record = {"outcome": outcome, "reason": reason}
@@ -175,7 +188,9 @@ def start_process(command: Sequence[str], log: Any, threads: int) -> subprocess.
         "MKL_DYNAMIC": "FALSE",
         "TRAJGEN_THREADS": str(threads),
         "OPENMM_CPU_THREADS": str(threads),
+        ENVIRONMENT_FLAG: "1",
     }
+    parent_pid = os.getpid()
     return subprocess.Popen(
         list(command),
         stdin=subprocess.DEVNULL,
@@ -183,7 +198,7 @@ def start_process(command: Sequence[str], log: Any, threads: int) -> subprocess.
         stderr=log,
         env=environment,
         close_fds=False,
-        preexec_fn=_die_with_parent,
+        preexec_fn=lambda: die_with_parent(parent_pid),
     )
 
 
@@ -194,9 +209,11 @@ def stop_process(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _die_with_parent() -> None:
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _read_result(folder: Path, name: str) -> TaskResult | None:
@@ -210,7 +227,8 @@ def _read_result(folder: Path, name: str) -> TaskResult | None:
     return None
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
+    """Return the last line of a log, as far as it says why a process failed."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1][-300:] if lines else ""
 
@@ -240,6 +258,6 @@ if __name__ == "__main__":
     except TrajgenError as failure:
         sys.exit(str(failure))
     except OSError as failure:
-        if failure.errno != errno.ENOSPC:
+        if failure.errno not in DISK_FULL:
             raise
         sys.exit(_DISK_FULL_CODE)

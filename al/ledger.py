@@ -85,11 +85,18 @@ class Ledger:
 
 
 def read_events(path: Path) -> list[Event]:
-    """Read all events of a ledger; an absent file has none."""
-    return [
-        Event(row["time"], row["kind"], row["round"], row["step"], row["data"])
-        for row in read_lines(path)
-    ]
+    """Read all events of a ledger; an absent file has none.
+
+    Raises:
+        InputError: the file is something else.
+    """
+    rows = read_lines(path)
+    try:
+        return [
+            Event(row["time"], row["kind"], row["round"], row["step"], row["data"]) for row in rows
+        ]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} is no ledger of a run: a line lacks {error}") from error
 
 
 def step_seconds(events: list[Event]) -> dict[str, list[float]]:

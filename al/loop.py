@@ -82,27 +82,19 @@ class Loop:
             self.run_folder / "metrics.json",
             {"schema_version": METRICS_SCHEMA, "rounds": history, "verdict": verdict},
         )
-        self._step(
-            self.rounds,
-            "report",
-            lambda _: {"report": str(self.parts.reporter.report(self.run_folder, verdict).name)},
-        )
+        # Written anew by every process that comes this far: it takes seconds, and may be missing.
+        self.ledger.start(self.rounds, "report")
+        report = self.parts.reporter.report(self.run_folder, verdict)
+        self.ledger.finish(self.rounds, "report", {"report": report.name})
         return verdict
 
     def _grow(self, round: int) -> None:
         """Choose frames of the last exploration, ask the oracle, append its answers."""
         self._step(round, "select", lambda folder: self._select(round, folder))
-        chosen = self._folder(round, "select") / "chosen.safetensors"
         backmapped = self._step(round, "backmap", lambda folder: self._backmap(round, folder))
         records = backmapped["frames"]
-        queried = self._step(round, "query", lambda folder: self._query(round, records, folder))
-        if not any(row["outcome"] == TaskOutcome.DONE for row in queried["tasks"]):
-            raise WorkError(
-                f"round {round} got no oracle result from {len(records)} chosen frames; "
-                f"the reasons are in {self._folder(round, 'query')} and "
-                f"{self._folder(round, 'backmap')}"
-            )
-        self._step(round, "append", lambda folder: self._append(round, records, chosen, folder))
+        self._step(round, "query", lambda folder: self._query(round, records, folder))
+        self._step(round, "append", lambda folder: self._append(round, records))
 
     def _learn(self, round: int) -> None:
         self._step(round, "train", lambda folder: self._train(round, folder))
@@ -111,7 +103,7 @@ class Loop:
         self._step(
             round,
             "evaluate",
-            lambda folder: self.parts.evaluator.evaluate(round, explored, folder),
+            lambda folder: self.parts.evaluator.evaluate(round, explored, self._dataset(), folder),
         )
 
     def _step(
@@ -184,25 +176,28 @@ class Loop:
         return {"frames": records, "outcomes": counts}
 
     def _query(self, round: int, records: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
-        chosen = load_bead_frames(self._folder(round, "select") / "chosen.safetensors")
-        results = self.parts.oracle.query(round, records, chosen, folder)
+        atoms = self._folder(round, "backmap")
+        results = self.parts.oracle.query(round, records, atoms, folder)
+        if not any(result.outcome == TaskOutcome.DONE for result in results):
+            raise WorkError(
+                f"round {round} got no oracle result from {len(records)} chosen frames; the "
+                f"reasons are in {atoms} and {folder}: mend the cause, remove the files "
+                "*.failed.json there, and run the same command again"
+            )
         rows = [
             {"task": result.name, "outcome": str(result.outcome), "reason": result.reason}
             for result in results
         ]
         return {"tasks": rows}
 
-    def _append(
-        self, round: int, records: list[dict[str, Any]], chosen_file: Path, folder: Path
-    ) -> dict[str, Any]:
-        chosen = load_bead_frames(chosen_file)
+    def _append(self, round: int, records: list[dict[str, Any]]) -> dict[str, Any]:
         # Asked again, the oracle only reads the answers that lie in the folder of the query.
         answers: list[TaskResult] = self.parts.oracle.query(
-            round, records, chosen, self._folder(round, "query")
+            round, records, self._folder(round, "backmap"), self._folder(round, "query")
         )
         dataset = Dataset.open(self.run_folder / "dataset", writer=True)
         before = self._finished(round - 1, "train")["surrogate_windows"]
-        summary = self.parts.oracle.append(round, answers, chosen, dataset)
+        summary = self.parts.oracle.append(round, answers, dataset)
         new_windows = self.parts.learner.count_windows(dataset) - before
         if new_windows == 0:
             raise WorkError(

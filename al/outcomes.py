@@ -13,6 +13,7 @@ class Rejection(StrEnum):
     IMPLODED = "imploded"
     BEYOND_CUTOFF = "beyond the cutoff"
     DUPLICATE = "near-duplicate"
+    THINNED = "thinned before scoring"
     NOT_PICKED = "not picked"
 
 
@@ -25,6 +26,7 @@ class BackmapOutcome(StrEnum):
     CIS_PEPTIDE = "cis peptide"
     DIVERGED = "diverged"
     TOO_FAR = "too far"
+    PROCESS_FAILED = "process failed"
 
 
 class TaskOutcome(StrEnum):

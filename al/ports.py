@@ -108,13 +108,11 @@ class Oracle(Protocol):
     """Answers queries with all-atom dynamics."""
 
     def query(
-        self, round: int, backmapped: list[dict[str, Any]], chosen: BeadFrames, folder: Path
+        self, round: int, backmapped: list[dict[str, Any]], atoms: Path, folder: Path
     ) -> list[TaskResult]:
-        """Run a segment from each accepted frame."""
+        """Run a segment from each accepted frame, whose atoms lie in the folder ``atoms``."""
 
-    def append(
-        self, round: int, results: Sequence[TaskResult], chosen: BeadFrames, dataset: Dataset
-    ) -> dict[str, Any]:
+    def append(self, round: int, results: Sequence[TaskResult], dataset: Dataset) -> dict[str, Any]:
         """Append the answers that the dataset does not have yet; return a summary."""
 
 
@@ -122,7 +120,9 @@ class Oracle(Protocol):
 class Evaluator(Protocol):
     """Measures the models of a round against the reference."""
 
-    def evaluate(self, round: int, exploration: Path, folder: Path) -> dict[str, Any]:
+    def evaluate(
+        self, round: int, exploration: Path, dataset: Dataset, folder: Path
+    ) -> dict[str, Any]:
         """Return the distances, floors and coverage as plain values."""
 
 

@@ -366,12 +366,27 @@ def _budget_section(content: RunContent) -> Section:
         )
         for source in sources
     }
+    sampled = content.summaries[0, "sample"]
+    of_reference = np.zeros(len(names))
+    of_reference[0] = sampled["reference"]["oracle_ps"]
+    ps["reference (never trained on)"] = of_reference
     figures = [
         stacked_bars(
-            names, ps, "all-atom time (ps)", "All-atom time spent in each round, by source."
+            names,
+            ps,
+            "all-atom time (ps)",
+            "All-atom time that gave frames, by round and source; failed segments and "
+            "backmapping are not in it.",
         )
     ]
-    rows: list[list[str]] = []
+    rows: list[list[str]] = [
+        [
+            "0",
+            f"failed replicas of the {group}",
+            str(content.summaries[0, "sample"][group]["failed"]),
+        ]
+        for group in ("dataset", "reference")
+    ]
     outcomes: dict[str, np.ndarray] = {}
     for place, round in enumerate(content.rounds):
         if round == 0 or (round, "append") not in content.summaries:

@@ -125,7 +125,7 @@ def is_locked(run: Path) -> bool:
 def _read_progress(run: Path) -> dict[str, Any] | None:
     try:
         return read_json(run / "progress.json")
-    except InputError:  # between two tasks there is no such file
+    except (InputError, FileNotFoundError):  # between two tasks there is no such file
         return None
 
 

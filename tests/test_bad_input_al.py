@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from al import cli
-from al.assembly import load_run_settings
+from al.assembly import (
+    clear_partial,
+    load_run_settings,
+    refuse_foreign_folder,
+    settle_settings,
+)
 from trajgen.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,6 +72,64 @@ def test_a_folder_with_something_else_is_left_alone(
     assert code == 2
     assert "is not empty and holds no run" in error
     assert [file.name for file in run.iterdir()] == ["thesis.txt"]
+
+
+def test_what_a_killed_start_left_does_not_block_the_run(tmp_path: Path) -> None:
+    (tmp_path / ".settings.123.partial.yaml").write_text("seed: ")
+    (tmp_path / "lock").touch()
+    refuse_foreign_folder(tmp_path)
+    clear_partial(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["lock"]
+
+
+def test_rounds_may_be_added_and_workers_changed_but_nothing_else(tmp_path: Path) -> None:
+    settle_settings(load_run_settings(SMOKE), tmp_path)
+    longer = load_run_settings(SMOKE, ["rounds=3", "executor.workers=1"])
+    settle_settings(longer, tmp_path)
+    assert "rounds: 3" in (tmp_path / "settings.yaml").read_text()
+    with pytest.raises(InputError, match="rounds can be added"):
+        settle_settings(load_run_settings(SMOKE), tmp_path)
+    with pytest.raises(InputError, match=r"oracle\.ps is 1\.0 there and 2\.0 now"):
+        settle_settings(load_run_settings(SMOKE, ["rounds=3", "oracle.ps=2.0"]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("oracle.ps=0.4", "shorter than two surrogate lags"),  # 4 frames span 3 intervals
+        ("sampling.ps=0.4", "shorter than two surrogate lags"),
+        ("oracle.ps=1.05", "no multiple of oracle.save_interval_ps"),
+        ("sampling.save_interval_ps=0.001", "no multiple of half the time step"),
+        ("sampling.ps=.inf", "sampling.ps"),
+        ("learner.device=tpu", "learner.device"),
+        ("learner.processes=0", "learner.processes"),
+        ("executor.workers=-1", "executor.workers"),
+        ("exploration.potential.dynamics.save_every=9999", "saves every 9999 steps"),
+        ("surrogate.training.max_minutes=5", "every budget is a count"),
+        ("nothing=bar", "'nothing' is not a setting"),
+        ("seed=abc", "'seed' is 'abc'"),
+    ],
+)
+def test_what_would_fail_after_hours_is_refused_now(override: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        load_run_settings(SMOKE, [override])
+
+
+def test_a_text_that_is_no_section_is_no_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(f"system: {ROOT / 'configs/systems/tetrapeptide.yaml'}\nfoo: bar\n")
+    with pytest.raises(InputError, match="'foo' is not a setting"):
+        load_run_settings(file)
+
+
+def test_sampling_of_no_system_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["sample", str(tmp_path / "none"), "--ps", "1", "--out", str(tmp_path / "data")]
+    code, error = al(capsys, *arguments)
+    assert code == 2
+    assert one_sentence(error)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_status_of_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import typer
 from trajgen import __version__
 from trajgen.console import choose_progress, configure_logging, exit_with_code
 from trajgen.errors import InputError
+from trajgen.processes import die_with_launcher
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +52,7 @@ Temperature = Annotated[float | None, typer.Option("--temperature", help="Temper
 
 def main() -> None:
     """Run the command; expected errors end with one sentence and an exit code."""
+    die_with_launcher()
     configure_logging()
     with exit_with_code():
         app()

@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 
 from trajgen.errors import TrajgenError
+from trajgen.files import DISK_FULL
 from trajgen.progress import SILENT, Progress, ProgressTask
 
 logger = logging.getLogger("trajgen")
@@ -27,7 +28,6 @@ logger = logging.getLogger("trajgen")
 #: A plain log line of a running task appears at most this often.
 LINE_INTERVAL_S = 10.0
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _WRONG_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
@@ -63,7 +63,7 @@ def exit_with_code() -> Iterator[None]:
         _fail(str(error), error.exit_code)
     except OSError as error:
         where = f" for {error.filename}" if error.filename else ""
-        if error.errno in _FULL:
+        if error.errno in DISK_FULL:
             _fail(f"there is no space left{where}; free some and run the same command again", 1)
         if error.errno in _FORBIDDEN:
             _fail(f"there is no permission{where}; change its rights or name another path", 2)

@@ -4,6 +4,7 @@ A writer gets a temporary name in the same folder; what it wrote is synced and r
 end, and removed when anything fails. After a crash a file is absent or complete.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,9 @@ from typing import Any
 from safetensors import SafetensorError
 
 from trajgen.errors import InputError
+
+#: What the system says where nothing more can be written: disk, quota or file size.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Some writers make private files; a result is as readable as any file of its user.
 _UMASK = os.umask(0o077)

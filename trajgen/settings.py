@@ -16,9 +16,11 @@ from trajgen.files import write_text
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, no unknown keys, defaults validated too."""
+    """Base of all settings: frozen, no unknown keys, no NaN, defaults validated too."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 S = TypeVar("S", bound=Settings)

@@ -67,7 +67,7 @@ class ProcessBackmapper:
         records = []
         for frame, result in enumerate(results):
             if result.outcome != TaskOutcome.DONE:
-                lost = {"frame": frame, "outcome": str(BackmapOutcome.DIVERGED)}
+                lost = {"frame": frame, "outcome": str(BackmapOutcome.PROCESS_FAILED)}
                 records.append({**lost, "reason": f"{result.outcome}: {result.reason}"})
                 continue
             record = result.value["frames"][0]

@@ -29,10 +29,12 @@ class ReferenceEvaluator:
         # One seed for all rounds: their numbers then differ by the models alone.
         self.seed = derive_seed(seed, "evaluate")
 
-    def evaluate(self, round: int, exploration: Path, folder: Path) -> dict[str, Any]:
+    def evaluate(
+        self, round: int, exploration: Path, dataset: Dataset, folder: Path
+    ) -> dict[str, Any]:
         """Write a full evaluation of each model; return the pooled numbers."""
         reference = Dataset.open(self.reference).read_all_beads()
-        known = Dataset.open(self.reference.parent / "dataset").read_all_beads()
+        known = dataset.read_all_beads()
         summary: dict[str, Any] = {"distances": {}, "coverage": {}}
         for model in MODELS:
             file = folder / f"{model}.json"

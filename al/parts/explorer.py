@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from al.ports import Candidates, Models
 from trajgen.data.frame_files import load_rollouts, save_rollouts
 from trajgen.data.records import BeadFrames, Rollouts, concatenate
 from trajgen.data.store import Dataset
-from trajgen.device import choose_device, fix_threads
+from trajgen.device import choose_device
+from trajgen.errors import WorkError
 from trajgen.geometry.superposition import rmsd
 from trajgen.potential.langevin import SimulationSettings, simulate
 from trajgen.potential.potential import Potential
@@ -61,8 +62,8 @@ class ExplorationSettings(Settings):
 
     potential: PotentialExploration = PotentialExploration()
     surrogate: SurrogateExploration = SurrogateExploration()
-    device: str = "auto"
-    threads: int = 1
+    device: Literal["cpu", "cuda", "auto"] = "auto"
+    threads: int = Field(default=1, ge=1)
 
 
 class TwoGeneratorExplorer:
@@ -75,7 +76,6 @@ class TwoGeneratorExplorer:
 
     def explore(self, round: int, models: Models, dataset: Dataset, folder: Path) -> dict[str, Any]:
         """Write the rollouts that are not there yet."""
-        fix_threads(self.settings.threads)
         device = choose_device(self.settings.device)
         known = dataset.read_all_beads()
         makers = {
@@ -111,6 +111,11 @@ class TwoGeneratorExplorer:
             if frames.n_frames:
                 parts.append(frames)
                 sources.append(np.full(frames.n_frames, number, dtype=np.int64))
+        if not parts:
+            raise WorkError(
+                f"every chain of both generators failed in round {round}, see {folder}; the models "
+                "need more data or more training steps"
+            )
         return Candidates(concatenate(parts), np.concatenate(sources), SOURCES)
 
     def _dynamics(

@@ -4,8 +4,11 @@ import logging
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
-from al.executor import start_process, stop_process
+from pydantic import Field
+
+from al.executor import last_line, start_process, stop_process
 from al.ports import Models
 from trajgen.data.store import Dataset
 from trajgen.data.windows import find_windows
@@ -30,10 +33,10 @@ class LearnerSettings(Settings):
         device: cpu, cuda or auto.
     """
 
-    processes: int = 1
-    threads: int = 1
+    processes: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1)
     together: bool = True
-    device: str = "auto"
+    device: Literal["cpu", "cuda", "auto"] = "auto"
 
 
 class SubprocessLearner:
@@ -104,7 +107,7 @@ class SubprocessLearner:
                     shown[command] = _relay(log, shown[command], command)
                     if codes[command] not in (None, 0):
                         raise WorkError(
-                            f"trajgen {command} of round {round} failed: {_last_line(log)} "
+                            f"trajgen {command} of round {round} failed: {last_line(log)} "
                             f"(the whole log is {log})"
                         )
                 if all(code == 0 for code in codes.values()):
@@ -141,8 +144,3 @@ def _relay(log: Path, offset: int, command: str) -> int:
     for line in whole.decode(errors="replace").splitlines():
         logger.info("%s | %s", command, line[9:] if line[2:3] == ":" else line)
     return offset + len(whole)
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1][-300:] if lines else "no output"

@@ -12,7 +12,6 @@ from al.molecule.molecule import Molecule
 from al.oracle.settings import OracleSettings
 from al.outcomes import BackmapOutcome, TaskOutcome
 from trajgen.data.frame_files import load_atom_frames
-from trajgen.data.records import BeadFrames
 from trajgen.data.store import Dataset, ShardLabel
 from trajgen.progress import Progress
 from trajgen.seeding import derive_seed
@@ -42,10 +41,9 @@ class ProcessOracle:
         self.progress = progress
 
     def query(
-        self, round: int, backmapped: list[dict[str, Any]], chosen: BeadFrames, folder: Path
+        self, round: int, backmapped: list[dict[str, Any]], atoms: Path, folder: Path
     ) -> list[TaskResult]:
         """Return the answers in the order of the frames."""
-        atoms = folder.parent / "backmap"
         tasks = [
             Task(
                 name=f"frame-{record['frame']:04d}",
@@ -66,9 +64,7 @@ class ProcessOracle:
             return []
         return self.executor.run(tasks, folder, "oracle", self.progress)
 
-    def append(
-        self, round: int, results: Sequence[TaskResult], chosen: BeadFrames, dataset: Dataset
-    ) -> dict[str, Any]:
+    def append(self, round: int, results: Sequence[TaskResult], dataset: Dataset) -> dict[str, Any]:
         """Append a shard for each answer, in the order of the frames."""
         molecule = Molecule.load(self.system)
         accepted = [result for result in results if result.outcome == TaskOutcome.DONE]

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from al.executor import ExecutorSettings, ProcessExecutor, Task, TaskResult
+from al.executor import ProcessExecutor, Task, TaskResult
 from al.molecule.build import build_system
 from al.molecule.molecule import Molecule
 from al.molecule.settings import SystemSettings
@@ -23,9 +23,6 @@ from trajgen.settings import Settings
 logger = logging.getLogger(__name__)
 
 TASK = "al.molecule.sampling:sample_segment"
-
-#: A run asked for by hand may take as long as it takes.
-_NO_LIMIT_S = 1e9
 
 
 class SamplingSettings(Settings):
@@ -85,7 +82,9 @@ class MoleculeSampler:
             for group, (count, ps) in groups.items()
         }
         together = [task for group in tasks.values() for task in group]
-        results = self.executor.run(together, folder, "all-atom dynamics", self.progress)
+        results = self.executor.run(
+            together, folder, "all-atom dynamics", self.progress, limited=False
+        )
         by_name = {result.name: result for result in results}
         summary: dict[str, Any] = {}
         for group, own in tasks.items():
@@ -100,7 +99,7 @@ def sample_dataset(
     system: Path,
     out: Path,
     settings: SamplingSettings,
-    workers: int,
+    executor: ProcessExecutor,
     seed: int,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -112,7 +111,7 @@ def sample_dataset(
         system: folder of a built system.
         out: dataset to write.
         settings: replicas, lengths and force map; the reference replicas are not run.
-        workers: processes at a time, 0 for one a core.
+        executor: where the replicas run.
         seed: base of every random draw.
         progress: reports finished replicas.
 
@@ -122,12 +121,13 @@ def sample_dataset(
     """
     refuse_existing(out)
     scratch = out.with_name(out.name + ".sampling")
-    _same_order(scratch, {"system": str(system), "seed": seed, **settings.model_dump()})
-    executor = ProcessExecutor(ExecutorSettings(workers=workers, time_limit_s=_NO_LIMIT_S))
+    # The tasks read the system, and are made first: a wrong one claims no scratch folder.
     tasks = sampling_tasks(
         system, "replica", settings.replicas, settings.ps, settings, seed, scratch
     )
-    results = executor.run(tasks, scratch, "all-atom dynamics", progress)
+    order = {"system": str(system.resolve()), "seed": seed, **settings.model_dump()}
+    _same_order(scratch, order)
+    results = executor.run(tasks, scratch, "all-atom dynamics", progress, limited=False)
     dataset = scratch / "dataset"
     shutil.rmtree(dataset, ignore_errors=True)
     summary = append_samples(dataset, system, results, settings)

@@ -74,7 +74,7 @@ def score_candidates(
     bins: int,
     seed: int,
 ) -> Float[np.ndarray, " frames"]:
-    """Score candidates by a rule; equal scores are put in an order drawn from the seed.
+    """Score candidates by a rule; inside a histogram bin the seed decides.
 
     Args:
         rule: a name from ``SelectionSettings.rule``.

@@ -49,7 +49,7 @@ def select_frames(
     """
     reasons: Counter[Rejection] = Counter()
     index = _thin(sources, settings.max_candidates, derive_seed(seed, "thin"))
-    reasons[Rejection.NOT_PICKED] += candidates.n_frames - len(index)
+    reasons[Rejection.THINNED] += candidates.n_frames - len(index)
 
     labels = classify(candidates.positions_nm[index], known, settings)
     reasons.update(label for label in labels if label is not None)

@@ -86,6 +86,7 @@ def test_a_failed_task_is_retried_once_then_recorded(tmp_path: Path, task_module
 def test_a_task_beyond_its_time_is_stopped(tmp_path: Path, task_module: str) -> None:
     (result,) = executor(1.5).run([Task("slow", f"{task_module}:sleep", {})], tmp_path / "o", "s")
     assert result.outcome == TaskOutcome.TIMED_OUT
+    assert len(list((tmp_path / "o").glob("slow.failed.json"))) == 1
 
 
 def test_a_full_disk_is_no_fault_of_the_task(tmp_path: Path, task_module: str) -> None:

@@ -70,11 +70,13 @@ def load_rollouts(path: Path) -> Rollouts:
 def _save(path: Path, kind: str, record: Any, names: tuple[str, ...]) -> None:
     arrays = {name: getattr(record, name) for name in names}
     present = {k: np.ascontiguousarray(v) for k, v in arrays.items() if v is not None}
-    metadata = {
+    content = {
         "kind": kind,
-        "topology": json.dumps(record.topology.to_dict()),
-        "time_step_ps": json.dumps(record.time_step_ps),
+        "topology": record.topology.to_dict(),
+        "time_step_ps": record.time_step_ps,
     }
+    # One key alone: safetensors writes several in an order that differs from save to save.
+    metadata = {"record": json.dumps(content)}
     with whole_file(path) as temporary, system_errors(path):
         save_file(present, temporary, metadata=metadata)
 
@@ -88,6 +90,7 @@ def _load(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any],
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(f"{path} is damaged ({error})") from error
-    if metadata.get("kind") != kind:
-        raise InputError(f"{path} holds {metadata.get('kind', 'something else')}, not {kind}")
-    return arrays, json.loads(metadata["topology"]), json.loads(metadata["time_step_ps"])
+    record = json.loads(metadata.get("record", "{}"))
+    if record.get("kind") != kind:
+        raise InputError(f"{path} holds {record.get('kind', 'something else')}, not {kind}")
+    return arrays, record["topology"], record["time_step_ps"]

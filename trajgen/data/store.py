@@ -201,7 +201,7 @@ class Dataset:
         Args:
             label: ``label.force_map`` names the force map, None leaves forces out of the beads.
             atoms: the solute, in the atom order of the header.
-            parents: for each frame the index of the candidate frame that it was grown from.
+            parents: for each frame the number of the chosen frame (of its round) that it grew from.
 
         Raises:
             InputError: the atoms are not those of the dataset, or the shard is there already.
