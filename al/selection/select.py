@@ -88,6 +88,7 @@ def classify(
         (Rejection.NOT_FINITE, ~report.finite.numpy()),
         (Rejection.EXPLODED, ~report.not_exploded.numpy()),
         (Rejection.BROKEN_BOND, ~report.bonds_ok.numpy()),
+        (Rejection.BROKEN_BOND, bonds_out_of_range(positions_nm, known, settings.bond_margin_nm)),
         (Rejection.IMPLODED, imploded),
         (Rejection.CLASH, ~report.no_clash.numpy()),
     ]
@@ -96,6 +97,20 @@ def classify(
         for frame in np.flatnonzero(failed):
             labels[frame] = reason
     return labels
+
+
+def bonds_out_of_range(
+    positions_nm: Float32[np.ndarray, "frames beads 3"], known: BeadFrames, margin_nm: float
+) -> Bool[np.ndarray, " frames"]:
+    """Say for each frame whether a bond lies outside its range in the dataset, with a margin."""
+    bonds = np.array(known.topology.bonds, dtype=np.int64).reshape(-1, 2)
+
+    def lengths(positions: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(positions[:, bonds[:, 0]] - positions[:, bonds[:, 1]], axis=-1)
+
+    seen, asked = lengths(known.positions_nm), lengths(positions_nm)
+    low, high = seen.min(axis=0) - margin_nm, seen.max(axis=0) + margin_nm
+    return ((asked < low) | (asked > high)).any(axis=1)
 
 
 def radius_of_gyration(

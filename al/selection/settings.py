@@ -21,6 +21,9 @@ class SelectionSettings(Settings):
         bins: number of histogram bins of the two histogram rules.
         max_rmsd_nm: upper cutoff: a frame farther from the whole dataset is dropped.
         min_rg_ratio: a radius of gyration below this share of the dataset's smallest is imploded.
+        bond_margin_nm: a bond may leave the range that it has in the dataset by this much. Beyond
+            that the chain is broken, or a peptide bond has turned cis, which dynamics does not do
+            on the time scale of a segment: the oracle would answer for another isomer.
         duplicate_nm: a frame nearer than this to one already chosen is a near-duplicate.
         max_candidates: more candidates than this are thinned by random draw, equally by source.
     """
@@ -30,5 +33,6 @@ class SelectionSettings(Settings):
     bins: int = Field(default=50, ge=2)
     max_rmsd_nm: float = Field(default=0.6, gt=0)
     min_rg_ratio: float = Field(default=0.75, gt=0, le=1)
+    bond_margin_nm: float = Field(default=0.02, ge=0)
     duplicate_nm: float = Field(default=0.05, ge=0)
     max_candidates: int = Field(default=20_000, ge=1)

@@ -71,10 +71,20 @@ def test_exploded_and_imploded_frames_are_named() -> None:
     exploded, imploded, good = chains(3, 1)
     exploded[5:] += 4.0
     imploded *= 0.3
-    labels = classify(np.stack([exploded, imploded, good]), known, SelectionSettings())
+    settings = SelectionSettings(bond_margin_nm=0.2)  # the chains of this test are noisy
+    labels = classify(np.stack([exploded, imploded, good]), known, settings)
     assert labels[0] == Rejection.EXPLODED
     assert labels[1] in (Rejection.IMPLODED, Rejection.BROKEN_BOND)
     assert labels[2] is None
+
+
+def test_a_bond_that_the_data_never_has_is_refused() -> None:
+    known = frames(chains(40, 0, 0.005))
+    cis = chains(1, 1, 0.0)[0]
+    step = cis[4] - cis[3]
+    cis[4:] -= 0.25 * step  # a cis peptide bond: 0.29 nm in place of 0.38 nm
+    labels = classify(np.stack([cis, chains(1, 2, 0.005)[0]]), known, SelectionSettings())
+    assert labels == [Rejection.BROKEN_BOND, None]
 
 
 def test_minimum_rmsd_takes_the_farthest_first() -> None:

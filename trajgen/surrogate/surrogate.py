@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from pydantic import Field
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from trajgen.checkpoint import load_checkpoint, save_checkpoint
 from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError
 from trajgen.settings import Settings, parse_settings
+from trajgen.surrogate.bonds import project_bonds
 from trajgen.surrogate.interpolant import PathName
 from trajgen.surrogate.sampler import SamplerSettings, integrate
 from trajgen.surrogate.tokens import (
@@ -59,6 +60,7 @@ class Molecule:
         template_nm: a typical conformation, the last resort for token references.
         springs: how stiff the molecule is.
         scale: mean and spread of each channel of whitened tokens.
+        bond_range_nm: smallest and largest length of each bond in the training data.
     """
 
     topology: BeadTopology
@@ -66,6 +68,13 @@ class Molecule:
     template_nm: Float[Tensor, "beads 3"]
     springs: Springs
     scale: TokenScale
+    bond_range_nm: Float[Tensor, "2 bonds"]
+
+    @property
+    def bonds(self) -> Int64[Tensor, "bonds 2"]:
+        """Pairs of bonded beads, on the device of the template."""
+        pairs = torch.tensor(self.topology.bonds, dtype=torch.int64).reshape(-1, 2)
+        return pairs.to(self.template_nm.device)
 
 
 @dataclass(frozen=True)
@@ -137,6 +146,7 @@ class Surrogate:
                 template_nm=weights.pop("molecule.template_nm"),
                 springs=Springs(*springs),
                 scale=TokenScale(weights.pop("molecule.mean"), weights.pop("molecule.std")),
+                bond_range_nm=weights.pop("molecule.bond_range_nm"),
             )
             network = TrajectoryTransformer(DIMENSIONS[settings.network.size]).to(device)
             network.load_state_dict(
@@ -161,6 +171,7 @@ class Surrogate:
             weights[f"springs.{field.name}"] = getattr(self.molecule.springs, field.name)
         weights["molecule.mean"] = self.molecule.scale.mean
         weights["molecule.std"] = self.molecule.scale.std
+        weights["molecule.bond_range_nm"] = self.molecule.bond_range_nm
         settings = {
             **self.settings.model_dump(mode="json"),
             "temperature_K": self.temperature_K,
@@ -201,6 +212,8 @@ class Surrogate:
         coloured = windows.whitening.colour(self.molecule.scale.restore(tokens))
         decoded = decode(coloured, windows.whitening.reference)
         decoded = torch.where(unknown, decoded, windows.aligned_nm)
+        molecule = self.molecule
+        decoded = project_bonds(decoded, molecule.bonds, molecule.bond_range_nm, ~known)
         key = known.any(dim=2).int().argmax(dim=1)
         is_key = torch.arange(known.shape[1], device=known.device) == key[:, None]
         return torch.where(~unknown & is_key[:, :, None, None], positions_nm, decoded)

@@ -16,6 +16,7 @@ from trajgen.data.windows import Windows, find_windows
 from trajgen.errors import InputError
 from trajgen.geometry.superposition import superposed
 from trajgen.geometry.validity import check_chain
+from trajgen.surrogate.bonds import bond_range
 from trajgen.surrogate.conditioning import forward_mask
 from trajgen.surrogate.surrogate import Molecule, SurrogateSettings
 from trajgen.surrogate.tokens import (
@@ -150,7 +151,9 @@ def measure_molecule(windows: WindowSet, topology: BeadTopology, temperature_K: 
     springs = measure_springs(bonds, aligned, reference, asked)
     change = whitening(reference, springs, mobile=torch.ones_like(reference.own))
     scale = TokenScale.measure(change.whiten(encode(aligned, reference))[asked].flatten(0, 1))
-    return Molecule(topology, temperature_K, template, springs, scale)
+    # The range of all training frames, and not of a sample: rare lengths are lengths too.
+    bond_range_nm = bond_range(windows.positions_nm[torch.unique(windows.frames)], bonds)
+    return Molecule(topology, temperature_K, template, springs, scale, bond_range_nm)
 
 
 def typical_frame(positions_nm: Float[Tensor, "frames beads 3"]) -> Float[Tensor, "beads 3"]:
