@@ -45,7 +45,7 @@ class Selection:
     """Which candidates are worth a query.
 
     Attributes:
-        chosen: candidate indices, best first.
+        chosen: candidate indices, in the order of choosing.
         scores: score of each chosen candidate.
         rejected: number of the other candidates, by reason.
     """

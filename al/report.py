@@ -163,7 +163,7 @@ def _measures_section(content: RunContent) -> Section:
             f"The reference is {content.reference.n_frames} frames of independent all-atom runs "
             "made before round 0 and never trained on. The floor is the same distance between "
             "random halves of the reference: no model can be told from it below that.",
-            f"The first {BURN_IN:.0%} of every chain is left out, since it remembers its start.",
+            f"The first {100 * BURN_IN:.0f} % of every chain is left out: it remembers its start.",
         ],
         tables=[Table("Distances by model and round", header, rows)],
     )

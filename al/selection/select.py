@@ -1,6 +1,6 @@
 """From candidates to chosen frames: filters, scores, picks; every rejected frame is counted."""
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ class Picked:
     """Frames chosen from candidates.
 
     Attributes:
-        chosen: candidate indices, best first.
+        chosen: candidate indices, in the order of choosing.
         scores: score of each chosen candidate.
         rejected: number of the other candidates by reason.
     """
@@ -68,7 +68,10 @@ def select_frames(
     scores = score_candidates(
         settings.rule, positions, nearest, known, settings.bins, derive_seed(seed, "score")
     )
-    picks, duplicates = pick_diverse(positions, scores, settings.picks, settings.duplicate_nm)
+    turns = sources[index] if settings.share_picks else np.zeros(len(index), dtype=np.int64)
+    picks, duplicates = pick_diverse(
+        positions, scores, turns, settings.picks, settings.duplicate_nm
+    )
     reasons[Rejection.DUPLICATE] += duplicates
     reasons[Rejection.NOT_PICKED] += len(index) - len(picks) - duplicates
     return Picked(index[picks], scores[picks], _counted(reasons))
@@ -124,28 +127,36 @@ def radius_of_gyration(
 def pick_diverse(
     positions_nm: Float32[np.ndarray, "frames beads 3"],
     scores: Float[np.ndarray, " frames"],
+    sources: Int64[np.ndarray, " frames"],
     picks: int,
     duplicate_nm: float,
 ) -> tuple[Int64[np.ndarray, " chosen"], int]:
-    """Take frames by falling score and pass over those near one already taken.
+    """Take frames by falling score, a source after the other, and pass over near-duplicates.
+
+    A source that has none left gives its turn to the others.
 
     Returns:
-        The indices taken, best first, and how many frames were passed over as near-duplicates.
+        The indices taken, in the order of taking, and how many frames were passed over because
+        they lie near one already taken.
     """
     order = np.argsort(-scores, kind="stable")
+    queues = [deque(order[sources[order] == source].tolist()) for source in np.unique(sources)]
     positions = torch.from_numpy(positions_nm)
     nearest_taken = np.full(len(positions_nm), np.inf)
     taken: list[int] = []
     duplicates = 0
-    for frame in order:
-        if len(taken) == picks:
-            break
-        if nearest_taken[frame] < duplicate_nm:
+    while len(taken) < picks and queues:
+        queue = queues.pop(0)
+        while queue and nearest_taken[queue[0]] < duplicate_nm:
+            queue.popleft()
             duplicates += 1
+        if not queue:
             continue
-        taken.append(int(frame))
+        frame = queue.popleft()
+        taken.append(frame)
         to_frame = rmsd_matrix(positions, positions[frame][None])[:, 0].numpy()
         nearest_taken = np.minimum(nearest_taken, to_frame)
+        queues.append(queue)
     return np.array(taken, dtype=np.int64), duplicates
 
 

@@ -18,6 +18,8 @@ class SelectionSettings(Settings):
             ``rmsd-gap``: the same with the RMSD to the nearest dataset frame; ``random``: the
             control.
         picks: number of frames to choose.
+        share_picks: whether the generators choose in turn, so that each is asked about; else the
+            highest scores win, whoever made them.
         bins: number of histogram bins of the two histogram rules.
         max_rmsd_nm: upper cutoff: a frame farther from the whole dataset is dropped.
         min_rg_ratio: a radius of gyration below this share of the dataset's smallest is imploded.
@@ -30,6 +32,7 @@ class SelectionSettings(Settings):
 
     rule: Rule = "rmsd-min"
     picks: int = Field(default=16, ge=1)
+    share_picks: bool = True
     bins: int = Field(default=50, ge=2)
     max_rmsd_nm: float = Field(default=0.6, gt=0)
     min_rg_ratio: float = Field(default=0.75, gt=0, le=1)

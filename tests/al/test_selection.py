@@ -104,9 +104,20 @@ def test_minimum_rmsd_takes_the_farthest_first() -> None:
 
 def test_near_duplicates_are_passed_over() -> None:
     positions = np.repeat(chains(3, 5, 0.05), 4, axis=0)
-    taken, duplicates = pick_diverse(positions, np.arange(12.0), picks=12, duplicate_nm=0.01)
+    alone = np.zeros(12, dtype=np.int64)
+    taken, duplicates = pick_diverse(positions, np.arange(12.0), alone, 12, duplicate_nm=0.01)
     assert sorted(taken // 4) == [0, 1, 2]
     assert duplicates == 9
+
+
+def test_generators_choose_in_turn() -> None:
+    positions = chains(8, 5, 0.05)
+    sources = np.array([0, 0, 0, 0, 0, 0, 1, 1])
+    scores = np.arange(8.0)[::-1].copy()
+    taken, _ = pick_diverse(positions, scores, sources, 6, duplicate_nm=0.0)
+    assert taken.tolist() == [0, 6, 1, 7, 2, 3]  # source 1 is exhausted after two turns
+    alone, _ = pick_diverse(positions, scores, np.zeros(8, dtype=np.int64), 3, duplicate_nm=0.0)
+    assert alone.tolist() == [0, 1, 2]
 
 
 def test_gap_is_largest_where_only_the_simulation_is() -> None:
