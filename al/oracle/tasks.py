@@ -20,6 +20,7 @@ from al.molecule.dynamics import (
     steps_in,
 )
 from al.molecule.molecule import Molecule
+from al.molecule.sampling import write_xtc
 from al.oracle.settings import OracleSettings
 from trajgen.data.frame_files import load_atom_frames, save_atom_frames
 from trajgen.data.records import AtomFrames
@@ -29,7 +30,7 @@ from trajgen.settings import parse_settings
 
 
 def run_segment(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Run the segment of one frame and write ``frames.safetensors`` into ``out``.
+    """Run the segment of one frame; write ``frames.safetensors`` and ``trajectory.xtc``.
 
     Args:
         arguments: ``system`` (folder), ``atoms`` (file of atom frames) and ``frame`` (the row in
@@ -60,16 +61,15 @@ def run_segment(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
     context.setVelocities(state.getVelocities())
     run_steps(context, release_steps)
     recorded = record(context, frames, steps_per_frame, molecule.topology.bonds)
-    save_atom_frames(
-        out / "frames.safetensors",
-        AtomFrames(
-            topology=molecule.topology,
-            positions_nm=recorded.positions_nm,
-            segments=np.zeros(frames, dtype=np.int64),
-            time_step_ps=settings.save_interval_ps,
-            forces=recorded.forces,
-        ),
+    segment = AtomFrames(
+        topology=molecule.topology,
+        positions_nm=recorded.positions_nm,
+        segments=np.zeros(frames, dtype=np.int64),
+        time_step_ps=settings.save_interval_ps,
+        forces=recorded.forces,
     )
+    save_atom_frames(out / "frames.safetensors", segment)
+    write_xtc(out / "trajectory.xtc", segment)
     return {
         "frames": frames,
         "oracle_ps": (relax_steps + release_steps + frames * steps_per_frame) * step_ps,

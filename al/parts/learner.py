@@ -10,6 +10,7 @@ from pydantic import Field
 
 from al.executor import last_line, start_process, stop_process
 from al.ports import Models
+from trajgen.checkpoint import drop_training_state
 from trajgen.data.store import Dataset
 from trajgen.data.windows import find_windows
 from trajgen.errors import WorkError
@@ -67,6 +68,9 @@ class SubprocessLearner:
             ("train", self.train, models.surrogate),
         ]
         wanted = [job for job in jobs if not job[2].exists()]
+        for _, _, finished in jobs:
+            if finished.exists():  # killed right after the checkpoint, its state may still be there
+                drop_training_state(finished)
         groups = [wanted] if self.settings.together else [[job] for job in wanted]
         for group in groups:
             self._run_together(group, round, dataset.path, folder)

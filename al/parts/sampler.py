@@ -105,7 +105,8 @@ def sample_dataset(
 ) -> dict[str, Any]:
     """Run plain all-atom dynamics of a built system and write a dataset; resumable.
 
-    Until the dataset is whole, the runs lie beside it in ``NAME.sampling``.
+    Until the dataset is whole, the runs lie beside it in ``NAME.sampling``. The solute's
+    trajectories end up in its folder ``trajectories``, as XTC with a topology.
 
     Args:
         system: folder of a built system.
@@ -131,9 +132,19 @@ def sample_dataset(
     dataset = scratch / "dataset"
     shutil.rmtree(dataset, ignore_errors=True)
     summary = append_samples(dataset, system, results, settings)
+    _keep_trajectories(results, system, dataset / "trajectories")
     dataset.rename(out)
     shutil.rmtree(scratch)
     return summary
+
+
+def _keep_trajectories(results: list[TaskResult], system: Path, folder: Path) -> None:
+    """Put the solute's trajectories, and the topology to open them with, beside the shards."""
+    folder.mkdir()
+    shutil.copyfile(system / "topology.pdb", folder / "topology.pdb")
+    for result in results:
+        if result.folder is not None:
+            shutil.copyfile(result.folder / "trajectory.xtc", folder / f"{result.name}.xtc")
 
 
 def _same_order(scratch: Path, order: dict[str, Any]) -> None:
