@@ -2,17 +2,15 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from al.ledger import Event, read_events
-from al.parts.evaluator import BURN_IN, MODELS, settled_frames
+from al.parts.evaluator import BURN_IN, MODELS
 from al.parts.judge import DISTANCE_NAMES
+from al.run_content import RunContent
 from trajgen import __version__
 from trajgen.analysis.evaluate import EvaluationSettings, fit_reference_tica
 from trajgen.analysis.features import (
@@ -39,64 +37,11 @@ from trajgen.analysis.report import Section, Table
 from trajgen.analysis.tica import TicaModel
 from trajgen.data.frame_files import load_bead_frames, load_rollouts
 from trajgen.data.records import BeadFrames, concatenate
-from trajgen.data.store import Dataset
-from trajgen.errors import InputError
 from trajgen.files import read_json
 from trajgen.geometry.superposition import rmsd_matrix
-from trajgen.settings import parse_settings, read_yaml
+from trajgen.settings import parse_settings
 
 _PACKAGES = ("torch", "openmm", "mdtraj", "deeptime", "numpy", "scipy", "pulchra")
-
-
-@dataclass(frozen=True)
-class RunContent:
-    """What a run has on disk, as far as it has come.
-
-    Attributes:
-        run: the run folder.
-        settings: its resolved settings, nested.
-        summaries: summary of each finished step.
-        rounds: rounds that are evaluated.
-        reference: the frames that no model was trained on.
-        dataset: the dataset.
-    """
-
-    run: Path
-    settings: dict[str, Any]
-    summaries: dict[tuple[int, str], dict[str, Any]]
-    rounds: list[int]
-    reference: BeadFrames
-    dataset: Dataset
-
-    def folder(self, round: int, step: str) -> Path:
-        """Return the folder of a step."""
-        return self.run / "rounds" / f"{round:03d}" / step
-
-    def settled(self, round: int, model: str) -> BeadFrames:
-        """Return the frames of a model's rollouts that were evaluated."""
-        rollouts = load_rollouts(self.folder(round, "explore") / f"{model}.safetensors")
-        return settled_frames(rollouts)[0]
-
-
-def read_run(run: Path) -> RunContent:
-    """Read what a report is made of.
-
-    Raises:
-        InputError: the folder holds no run, or no round of it is evaluated yet.
-    """
-    events: list[Event] = read_events(run / "ledger.jsonl")
-    summaries = {(e.round, e.step): e.data for e in events if e.kind == "finished"}
-    rounds = sorted(round for round, step in summaries if step == "evaluate")
-    if not rounds:
-        raise InputError(f"{run} has no evaluated round to report on; see al status {run}")
-    return RunContent(
-        run=run,
-        settings=read_yaml(run / "settings.yaml"),
-        summaries=summaries,
-        rounds=rounds,
-        reference=Dataset.open(run / "reference").read_all_beads(),
-        dataset=Dataset.open(run / "dataset"),
-    )
 
 
 def report_sections(content: RunContent) -> list[Section]:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from al.report import provenance, read_run, report_sections
+from al.report import provenance, report_sections
+from al.run_content import read_run
 from trajgen.analysis.report import write_report
 
 
