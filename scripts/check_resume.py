@@ -39,7 +39,7 @@ def kill_inside(
             begun = time.monotonic()
         if begun is not None and time.monotonic() - begun >= delay_s:
             break
-        time.sleep(0.02)
+        time.sleep(0.002)
     alive = process.poll() is None
     if alive:
         os.kill(process.pid, signal.SIGKILL)

@@ -116,7 +116,8 @@ def free_energy_surfaces(surfaces: Sequence[Surface], caption: str) -> Figure:
     top = max(
         [float(np.nanmax(energy)) for energy in energies if not np.isnan(energy).all()] or [1]
     )
-    drawing, axes = new_row(2.6 * len(surfaces) + 0.8, 2.75, len(surfaces))
+    panel_in = min(2.6, 9.9 / len(surfaces))  # up to four panels and their scale fit into a page
+    drawing, axes = new_row(panel_in * len(surfaces) + 0.8, 2.75, len(surfaces))
     image = None
     for number, (axis, surface, energy) in enumerate(zip(axes, surfaces, energies, strict=True)):
         image = axis.imshow(
