@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
     *("--set", "sampling.ps=2.0", "--set", "sampling.reference_ps=2.0"),
     *("--set", "sampling.equilibration_ps=0.4", "--set", "potential.training.steps=20"),
-    *("--set", "surrogate.training.steps=20", "--set", "selection.picks=2"),
+    *("--set", "surrogate.training.steps=60", "--set", "surrogate.training.save_every=5"),
+    *("--set", "selection.picks=2"),
     *("--set", "exploration.potential.dynamics.steps=200"),
     *("--set", "exploration.surrogate.pairs=1"),
 ]
@@ -44,10 +45,10 @@ def finish(out: Path) -> None:
 def kill_when(out: Path, reached: Callable[[], bool]) -> None:
     """Run until ``reached``, then kill -9."""
     process = start(out)
-    for _ in range(6000):
+    for _ in range(30_000):
         if process.poll() is not None or reached():
             break
-        time.sleep(0.05)
+        time.sleep(0.01)
     assert process.poll() is None, process.stderr and process.stderr.read().decode()
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
