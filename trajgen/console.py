@@ -70,8 +70,12 @@ def exit_with_code() -> Iterator[None]:
         if error.errno in _WRONG_PATH:
             _fail(f"the path cannot be used{where} ({error.strerror}); name another one", 2)
         raise
+    except SystemExit as end:
+        if end.code == 130:  # what the command line library makes of Ctrl-C
+            sys.stderr.write("error: interrupted; what was finished is kept\n")
+        raise
     except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from here", 130)
+        _fail("interrupted; what was finished is kept", 130)
 
 
 def _fail(sentence: str, code: int) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from al.executor import ProcessExecutor, Task, TaskResult
 from al.molecule.build import build_system
+from al.molecule.dynamics import deterministic_platform, steps_in
 from al.molecule.molecule import Molecule
 from al.molecule.settings import SystemSettings
 from al.outcomes import TaskOutcome
@@ -122,7 +123,11 @@ def sample_dataset(
     """
     refuse_existing(out)
     scratch = out.with_name(out.name + ".sampling")
-    # The tasks read the system, and are made first: a wrong one claims no scratch folder.
+    # What cannot work is refused before a scratch folder is claimed.
+    deterministic_platform(executor.settings.device)
+    step_ps = Molecule.load(system).settings.time_step_ps
+    steps_in(settings.save_interval_ps, step_ps, "save_interval_ps (in time steps)")
+    steps_in(settings.ps, settings.save_interval_ps, "ps (in save intervals)")
     tasks = sampling_tasks(
         system, "replica", settings.replicas, settings.ps, settings, seed, scratch
     )

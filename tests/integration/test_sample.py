@@ -22,6 +22,11 @@ def test_from_a_sequence_to_a_dataset_and_trajectories(tmp_path: Path) -> None:
     system, data = tmp_path / "system", tmp_path / "data"
     built = al("build", str(ROOT / "configs/systems/tetrapeptide.yaml"), "--out", str(system))
     assert built.returncode == 0, built.stderr
+    for wrong in (["--save-interval-ps", "2"], ["--save-interval-ps", "0.0051"]):
+        refused = al("sample", str(system), "--ps", "1", "--out", str(data), *wrong)
+        assert refused.returncode == 2
+        assert "choose a multiple" in refused.stderr
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["system"]
     sampling = ["sample", str(system), "--ps", "1", "--out", str(data), "--json"]
     options = ["--save-interval-ps", "0.1", "--equilibration-ps", "0.2", "--workers", "1"]
     sampled = al(*sampling, *options)
