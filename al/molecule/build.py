@@ -198,7 +198,7 @@ def _minimised(
     context = new_context(system, dynamics, seed=0)
     set_positions(context, positions_nm)
     atoms = len(positions_nm)
-    logger.info("%s, %s: minimising %d atoms (minutes for 1000)", settings.name, what, atoms)
+    logger.info("%s, %s: minimising %d atoms (minutes, if many)", settings.name, what, atoms)
     try:
         energy = minimise(context)
     except TrajgenError as error:
