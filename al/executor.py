@@ -23,7 +23,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from al.outcomes import TaskOutcome
-from trajgen.errors import TrajgenError, WorkError
+from trajgen.errors import InputError, TrajgenError, WorkError
 from trajgen.files import DISK_FULL, read_json, whole_folder, write_json
 from trajgen.processes import ENVIRONMENT_FLAG, die_with_parent
 from trajgen.progress import SILENT, Progress
@@ -166,7 +166,9 @@ class ProcessExecutor:
         else:
             reason = last_line(item.log) or f"exit code {item.process.returncode}"
         logger.warning("task %s, attempt %d: %s", item.task.name, item.attempt + 1, reason)
-        if item.attempt == 0 and not timed_out:  # the same work would only time out again
+        # The same work would only time out again, and wrong input stays wrong.
+        hopeless = timed_out or item.process.returncode == InputError.exit_code
+        if item.attempt == 0 and not hopeless:
             return False
         outcome = TaskOutcome.TIMED_OUT if timed_out else TaskOutcome.FAILED
         record = {"outcome": outcome, "reason": reason}
@@ -256,7 +258,8 @@ if __name__ == "__main__":
     try:
         run_task(Path(sys.argv[1]), Path(sys.argv[2]))
     except TrajgenError as failure:
-        sys.exit(str(failure))
+        sys.stderr.write(f"{failure}\n")
+        sys.exit(failure.exit_code)
     except OSError as failure:
         if failure.errno not in DISK_FULL:
             raise

@@ -171,6 +171,7 @@ def test_a_checkpoint_that_was_cut(copy: Made, tmp_path: Path, share: float) -> 
         weights = model / "model.safetensors"
         content = weights.read_bytes()
         weights.write_bytes(content[: int(share * len(content))])
+        assert "is damaged" in refuse(tmp_path, "info", model)
     said = refuse(tmp_path, *simulation(copy, tmp_path / "new.npz"))
     assert "POTENTIAL is damaged" in said
     said = refuse(
@@ -189,6 +190,7 @@ def test_a_model_of_the_other_kind(made: Made, tmp_path: Path) -> None:
 def test_a_damaged_dataset(copy: Made, tmp_path: Path) -> None:
     (shard,) = (copy.dataset / "shards").iterdir()
     shard.write_bytes(shard.read_bytes()[:5000])
+    assert "is damaged" in refuse(tmp_path, "info", copy.dataset)
     for command in ("fit", "train"):
         said = refuse(tmp_path, command, copy.dataset, "--out", tmp_path / "new")
         assert "is damaged" in said
@@ -286,6 +288,8 @@ def commands_to(folder: Path, made: Made) -> list[list[object]]:
         ["import", *made.arrays.flags(), "--out", folder / "new"],
         simulation(made, folder / "new.npz"),
         ["evaluate", made.dataset, "--reference", made.dataset, "--out", folder / "new"],
+        ["fit", made.dataset, "--out", folder / "new"],
+        ["train", made.dataset, "--out", folder / "new"],
     ]
 
 
@@ -314,3 +318,8 @@ def test_a_file_where_a_folder_should_be(made: Made, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("precious")
     for command in commands_to(tmp_path / "file", made):
         assert "cannot be used" in refuse(tmp_path, *command)
+
+
+def test_a_place_that_takes_no_file(made: Made, tmp_path: Path) -> None:
+    for command in commands_to(Path("/proc/nowhere"), made):
+        assert "the system refused" in refuse(tmp_path, *command, code=1)

@@ -17,6 +17,7 @@ from trajgen.files import (
     drop_cut_line,
     read_json,
     read_lines,
+    require_output,
     sha256_of,
     system_errors,
     whole_file,
@@ -58,6 +59,16 @@ def test_a_folder_that_fails_half_way_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="exists already"), whole_folder(path):
         pass
     assert (path / "a").read_text() == "whole"
+
+
+def test_an_output_is_checked_before_the_work(tmp_path: Path) -> None:
+    require_output(tmp_path / "new" / "deeper" / "out")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "out").touch()
+    with pytest.raises(InputError, match="exists already"):
+        require_output(tmp_path / "out")
+    with pytest.raises(OSError, match="proc"):
+        require_output(Path("/proc/nowhere/out"))
 
 
 def test_results_are_as_readable_as_other_files(tmp_path: Path) -> None:

@@ -64,14 +64,21 @@ def test_defaults_file_and_flags_win_in_this_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("- a", "a list, not a mapping"), ("a: [", "not YAML"), (None, "is missing")]
+    ("text", "said"),
+    [
+        ("- a", "a list, not a mapping"),
+        ("a: [", r"a\.yaml, line 1, column 5, is not YAML: .*"),
+        ("a: 1\n\tb: 2", r"line 2, column 1, is not YAML"),
+        (None, "is missing"),
+    ],
 )
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str | None, said: str) -> None:
     path = tmp_path / "a.yaml"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=said) as refusal:
         load_settings(Outer, path)
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_value_below_a_value_is_refused() -> None:

@@ -15,6 +15,8 @@ from trajgen.errors import InputError
 from trajgen.processes import die_with_launcher
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     import torch
 
@@ -404,11 +406,11 @@ def evaluate(
     from trajgen.analysis.evaluate import EvaluationSettings
     from trajgen.analysis.evaluation_report import evaluate_to_folder
     from trajgen.data.readers import read_samples
-    from trajgen.files import read_json, refuse_existing
+    from trajgen.files import read_json, require_output
     from trajgen.settings import load_settings
 
     settings = load_settings(EvaluationSettings, config, sets or [])
-    refuse_existing(out)
+    require_output(out)
     judged_by = read_samples(reference, reference_topology or topology).frames
     groups = [[path] for path in trajectories] if each else [trajectories]
     samples = {
@@ -449,7 +451,10 @@ def info(
     """
     from trajgen.data.summary import summarise
 
-    _report(summarise(path, topology), as_json)
+    values = summarise(path, topology)
+    _report(values, as_json)
+    if values.get("damaged_files") or values.get("intact") is False:
+        raise InputError(f"{path} is damaged: a file is not the one that was written; see above")
 
 
 def _overrides(**flags: Any) -> list[str]:
@@ -525,6 +530,14 @@ def _print_distances(metrics: dict[str, Any]) -> None:
                 pooled["unit"],
             )
         Console().print(table)
+        for reason in dict.fromkeys(_reasons(evaluation)):
+            typer.echo(f"not measured: {reason}")
+
+
+def _reasons(evaluation: dict[str, Any]) -> "Iterator[str]":
+    for distance, entry in evaluation["distances"].items():
+        if entry["pooled"]["value"] is None:
+            yield f"{distance} ({entry['pooled']['reason']})"
 
 
 def _number(value: float | None) -> str:

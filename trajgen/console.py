@@ -69,7 +69,9 @@ def exit_with_code() -> Iterator[None]:
             _fail(f"there is no permission{where}; change its rights or name another path", 2)
         if error.errno in _WRONG_PATH:
             _fail(f"the path cannot be used{where} ({error.strerror}); name another one", 2)
-        raise
+        if error.errno is None:
+            raise
+        _fail(f"the system refused{where}: {error.strerror}", 1)
     except SystemExit as end:
         if end.code == 130:  # what the command line library makes of Ctrl-C
             sys.stderr.write("error: interrupted; what was finished is kept\n")

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,21 @@ def refuse_existing(path: Path) -> None:
     """Raise InputError where an output path is taken already."""
     if path.exists():
         raise InputError(f"{path} exists already; name another --out, or move it away first")
+
+
+def require_output(path: Path) -> None:
+    """Check before long work that ``path`` is free and that its place can be written to.
+
+    Raises:
+        InputError: ``path`` exists already.
+        OSError: the nearest folder above that exists refuses a new file.
+    """
+    refuse_existing(path)
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    with tempfile.TemporaryFile(dir=folder):
+        return
 
 
 def write_text(path: Path, text: str) -> None:

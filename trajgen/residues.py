@@ -34,6 +34,10 @@ def parse_sequence(sequence: str) -> tuple[str, ...]:
     """
     if not sequence:
         raise InputError("sequence is empty; give one-letter codes such as GYDPETGTWG")
+    if sequence.islower():
+        raise InputError(
+            f"sequence '{sequence}' is in small letters; write it as '{sequence.upper()}'"
+        )
     for position, letter in enumerate(sequence, start=1):
         if letter not in THREE_LETTER:
             known = "".join(THREE_LETTER)

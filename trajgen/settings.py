@@ -72,8 +72,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"settings file {path} is missing") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+        raise InputError(f"settings file {path}{place}, is not YAML: {error.problem}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"settings file {path} is not YAML: {error}") from error
+        first = str(error).splitlines()[0]
+        raise InputError(f"settings file {path} is not YAML: {first}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -96,9 +101,16 @@ def _describe(error: ValidationError, kind: type[Settings]) -> str:
     elif first["type"] == "missing":
         text = f"'{dotted}' is missing; give it in the file or as --set {dotted}=VALUE"
     else:
-        text = f"'{dotted}' is {first['input']!r}: {first['msg']}"
+        # Our own checks come with a prefix that says nothing to the reader.
+        reason = first["msg"].removeprefix("Value error, ")
+        text = f"'{dotted}' is {_short(first['input'])}: {reason}"
     others = len(error.errors()) - 1
     return text + (f" (and {others} more)" if others else "")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _known_keys(kind: type[Settings], location: tuple[int | str, ...]) -> list[str]:

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from al.molecule.dynamics import (
     DynamicsSettings,
+    MinimisationLines,
     current_positions,
     minimise,
     new_context,
@@ -33,7 +34,7 @@ from al.molecule.settings import SystemSettings
 from al.molecule.side_chains import spread_side_chains
 from al.molecule.structure import Structure, atom_topology, check_overlap, check_structure
 from trajgen.errors import InputError, TrajgenError
-from trajgen.files import refuse_existing, whole_folder
+from trajgen.files import require_output, whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def build_system(settings: SystemSettings, out: Path, base: Path) -> Path:
     Raises:
         InputError: the molecule cannot be built from what was given.
     """
-    refuse_existing(out)
+    require_output(out)
     force_field = load_force_field(settings)
     structures = build_structures(settings, force_field, base)
     first = next(iter(structures.values()))
@@ -198,9 +199,9 @@ def _minimised(
     context = new_context(system, dynamics, seed=0)
     set_positions(context, positions_nm)
     atoms = len(positions_nm)
-    logger.info("%s, %s: minimising %d atoms (minutes, if many)", settings.name, what, atoms)
+    logger.info("%s, %s: minimising %d atoms", settings.name, what, atoms)
     try:
-        energy = minimise(context)
+        energy = minimise(context, lines=MinimisationLines(f"{settings.name}, {what}"))
     except TrajgenError as error:
         raise InputError(f"{settings.name}, {what}: {error}; choose another start") from error
     logger.info("%s, %s: %.1f kJ/mol after minimisation", settings.name, what, energy)

@@ -1,8 +1,10 @@
 """Minimisation and Langevin dynamics in OpenMM that repeat bit for bit on the CPU."""
 
+import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import openmm
@@ -12,12 +14,16 @@ from openmm import unit
 from trajgen.errors import InputError, WorkError
 from trajgen.seeding import seed_31
 
+logger = logging.getLogger(__name__)
+
 Device = Literal["cpu", "cuda"]
 
 #: Context parameter that scales the restraints of ``restrain``: 1 is full, 0 is off.
 RESTRAINT_SCALE = "restraint_scale"
 #: A bond longer than this means that the dynamics has come apart.
 _BROKEN_BOND_NM = 0.3
+#: A line about a minimisation appears at most this often.
+_LINE_INTERVAL_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -108,18 +114,41 @@ def restrain(
     system.addForce(force)
 
 
-def minimise(context: openmm.Context, iterations: int = 0) -> float:
+class MinimisationLines(openmm.MinimizationReporter):
+    """Logs now and then how far a minimisation has come; it changes nothing."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__()
+        self._label = label
+        self._iterations = 0  # of its own: OpenMM counts anew whenever it tightens the constraints
+        self._last = time.monotonic()
+
+    def report(self, iteration: int, x: object, grad: object, args: Any) -> bool:
+        """Log the energy where the last line is old enough; never ask to stop."""
+        self._iterations += 1
+        now = time.monotonic()
+        if now - self._last >= _LINE_INTERVAL_S:
+            self._last = now
+            energy = args["system energy"]
+            logger.info("%s: step %d, %.1f kJ/mol", self._label, self._iterations, energy)
+        return False
+
+
+def minimise(
+    context: openmm.Context, iterations: int = 0, lines: MinimisationLines | None = None
+) -> float:
     """Minimise in place; return the potential energy (kJ/mol).
 
     Args:
         context: its positions are the start.
         iterations: at most so many steps; 0 means until it has converged.
+        lines: logs the way there.
 
     Raises:
         WorkError: the energy is not finite.
     """
     try:
-        openmm.LocalEnergyMinimizer.minimize(context, maxIterations=iterations)
+        openmm.LocalEnergyMinimizer.minimize(context, maxIterations=iterations, reporter=lines)
     except openmm.OpenMMException as error:
         raise WorkError(f"minimisation failed: {error}") from error
     energy = potential_energy(context)

@@ -52,6 +52,8 @@ def read_structure(path: Path) -> Structure:
 
 
 def _open(path: Path) -> PDBFixer:
+    if path.is_dir():
+        raise InputError(f"PDB file {path} is a folder; name a file in it")
     if not path.is_file():
         raise InputError(f"PDB file {path} is missing")
     try:
@@ -59,6 +61,8 @@ def _open(path: Path) -> PDBFixer:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is no PDB file: it holds bytes that are no text") from error
     lines = text.splitlines()
+    if not any(line.startswith(("ATOM  ", "HETATM")) for line in lines):
+        raise InputError(f"{path} is no PDB file: no line begins with ATOM or HETATM")
     models = sum(line.startswith("MODEL ") for line in lines)
     if models > 1:
         logger.info("%s holds %d models; the first is taken", path, models)

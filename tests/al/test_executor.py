@@ -40,6 +40,12 @@ def task_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
             def fail(arguments, out):
                 raise RuntimeError("it always fails")
 
+            def refuse(arguments, out):
+                from trajgen.errors import InputError
+                with open(arguments["asked"], "a") as file:
+                    file.write("x")
+                raise InputError("it was asked wrongly")
+
             def sleep(arguments, out):
                 time.sleep(60)
 
@@ -47,7 +53,7 @@ def task_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
                 import errno
                 raise OSError(errno.ENOSPC, "No space left on device", str(out))
 
-            for function in (square, fail_first, fail, sleep, full):
+            for function in (square, fail_first, fail, refuse, sleep, full):
                 setattr(module, function.__name__, function)
             sys.modules["al.for_tests"] = module
             """
@@ -81,6 +87,14 @@ def test_a_failed_task_is_retried_once_then_recorded(tmp_path: Path, task_module
     assert ever.outcome == TaskOutcome.FAILED
     assert "it always fails" in ever.reason
     assert ever.folder is None
+
+
+def test_wrong_input_is_not_tried_again(tmp_path: Path, task_module: str) -> None:
+    asked = tmp_path / "asked"
+    task = Task("wrong", f"{task_module}:refuse", {"asked": str(asked)})
+    (result,) = executor().run([task], tmp_path / "out", "refusal")
+    assert (result.outcome, result.reason) == (TaskOutcome.FAILED, "it was asked wrongly")
+    assert asked.read_text() == "x"
 
 
 def test_a_task_beyond_its_time_is_stopped(tmp_path: Path, task_module: str) -> None:

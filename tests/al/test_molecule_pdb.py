@@ -153,8 +153,8 @@ def test_d_amino_acid_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"hello\n", "cannot be read as a PDB file"),
-        (b"", "cannot be read as a PDB file"),
+        (b"hello\n", "no line begins with ATOM"),
+        (b"", "no line begins with ATOM"),
         (b"\xff\xfe\x00\x01", "no text"),
         (
             b"HETATM    1  O   HOH A   1      20.000  20.000  20.000  1.00  0.00           O\n",
@@ -171,6 +171,8 @@ def test_file_without_a_protein_is_refused(tmp_path: Path, content: bytes, messa
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.pdb is missing"):
         read_structure(tmp_path / "none.pdb")
+    with pytest.raises(InputError, match="is a folder"):
+        read_structure(tmp_path)
 
 
 def test_disulfide_is_kept(tmp_path: Path) -> None:

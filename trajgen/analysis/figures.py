@@ -316,7 +316,8 @@ def _mark(axis: Axes, surface: Surface) -> None:
             label=plain(name),
         )
     if surface.marks:
-        axis.legend(fontsize=7, loc="best")
+        # Below the axis label, where no point is drawn over.
+        axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     axis.set_xlim(limits[0])
     axis.set_ylim(limits[1])
 

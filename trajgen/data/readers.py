@@ -45,6 +45,7 @@ def load_array(path: Path) -> np.ndarray:
         InputError: the file is missing, cut, or not a plain array.
     """
     require_file(path)
+    _require_numpy(path, b"\x93NUMPY", "numpy.save")
     try:
         array = np.load(path, allow_pickle=False, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
@@ -291,6 +292,7 @@ def _load_npz(path: Path) -> dict[str, np.ndarray]:
     require_file(path)
     if path.suffix.lower() != ".npz":
         raise InputError(f"{path} is no .npz file; wanted is one with the array 'positions'")
+    _require_numpy(path, b"PK", "numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -299,6 +301,13 @@ def _load_npz(path: Path) -> dict[str, np.ndarray]:
     if "positions" not in arrays:
         raise InputError(f"{path} has no array 'positions', only {', '.join(arrays) or 'nothing'}")
     return arrays
+
+
+def _require_numpy(path: Path, magic: bytes, writer: str) -> None:
+    """Refuse what NumPy would take for a pickle, and advise to unpickle."""
+    with path.open("rb") as file:
+        if file.read(len(magic)) != magic:
+            raise InputError(f"{path} is not in NumPy's own format; write it with {writer}")
 
 
 def _scaled(array: np.ndarray, factor: float) -> np.ndarray:

@@ -30,7 +30,7 @@ from trajgen.data.splits import split_by_segment
 from trajgen.data.store import Dataset
 from trajgen.device import fix_threads
 from trajgen.errors import InputError, WorkError
-from trajgen.files import refuse_existing
+from trajgen.files import require_output
 from trajgen.potential.energy import ForceField
 from trajgen.potential.force_labels import (
     ForceLabels,
@@ -128,7 +128,7 @@ def fit_potential(
             of another fit.
         WorkError: the loss is not finite.
     """
-    refuse_existing(out)
+    require_output(out)
     fix_threads()
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
     frames, temperature_K = read_labelled_frames(dataset)

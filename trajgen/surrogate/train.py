@@ -24,7 +24,7 @@ from trajgen.checkpoint import (
 )
 from trajgen.data.store import Dataset
 from trajgen.errors import InputError, WorkError
-from trajgen.files import refuse_existing
+from trajgen.files import require_output
 from trajgen.progress import SILENT, Progress
 from trajgen.seeding import derive_seed, torch_generator
 from trajgen.settings import Settings
@@ -113,7 +113,7 @@ def train_surrogate(
             beside ``out`` is of another run.
         WorkError: the loss is not finite.
     """
-    refuse_existing(out)
+    require_output(out)
     data = read_training_data(
         dataset,
         settings.model,

@@ -121,6 +121,13 @@ def read_training_data(
     windows = find_windows(parts, settings.lag_ps, settings.window_frames, window_shift)
     if windows.n_windows == 0:
         raise InputError(_no_window(dataset, parts, settings.lag_ps))
+    if not windows.present.all(axis=1).any():
+        longest = int(windows.present.sum(axis=1).max())
+        logger.warning(
+            "no segment fills a window of %d frames (window_frames); the longest part of one that "
+            "is filled has %d, and the rest is padding",
+            settings.window_frames, longest,
+        )  # fmt: skip
     chosen, held_out = _split_windows(windows, joined, validation_fraction, seed)
     begins = np.cumsum([0, *(part.n_frames for part in parts[:-1])])
     everything = WindowSet(
