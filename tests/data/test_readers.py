@@ -10,11 +10,10 @@ from trajgen.data.readers import (
     load_array,
     read_bead_arrays,
     read_bead_structure,
-    read_samples,
     read_starts,
-    read_trajectory,
 )
 from trajgen.data.records import BeadFrames
+from trajgen.data.sources import open_samples, read_trajectory
 from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
 from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError
@@ -128,16 +127,16 @@ def test_generated_chains_are_read_without_their_frozen_frames(
     tmp_path: Path, beads: BeadFrames, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = npz(tmp_path / "sim.npz", beads, time_step_ps=0.5)
-    samples = read_samples([path], beads.topology)
+    samples = open_samples([path], beads.topology)
     assert samples.left_out == {"frozen chain": 2}
-    np.testing.assert_array_equal(samples.frames.positions_nm, beads.positions_nm[:10])
-    np.testing.assert_array_equal(samples.frames.segments, [0] * 6 + [1] * 4)
-    assert samples.frames.time_step_ps == 0.5
+    np.testing.assert_array_equal(samples.read().positions_nm, beads.positions_nm[:10])
+    np.testing.assert_array_equal(samples.read().segments, [0] * 6 + [1] * 4)
+    assert samples.read().time_step_ps == 0.5
     assert "2 of 12 frames" in caplog.text
     with pytest.raises(InputError, match="does not name its molecule"):
         read_trajectory(path)
-    both = read_samples([path, path], beads.topology)
-    assert len(np.unique(both.frames.segments)) == 4
+    both = open_samples([path, path], beads.topology)
+    assert len(np.unique(both.read().segments)) == 4
     assert both.left_out == {"frozen chain": 4}
 
 
@@ -160,7 +159,7 @@ def test_datasets_and_record_files_are_read_as_trajectories(
     other = BeadTopology.from_residues(("ALA",) * 5)
     mixed = [npz(tmp_path / "x.npz", beads), tmp_path / "b.safetensors"]
     with pytest.raises(InputError, match=r"b\.safetensors is of GYDPE"):
-        read_samples(mixed, other)
+        open_samples(mixed, other)
 
 
 def test_starts_must_fit_the_model(tmp_path: Path, beads: BeadFrames) -> None:

@@ -21,7 +21,8 @@ def test_a_sequence_comes_back(sequence: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sequence", "said"), [("GYB", "'B' at position 3"), ("", "empty"), ("gy", "'g' at position 1")]
+    ("sequence", "said"),
+    [("GYB", "'B' at position 3"), ("", "empty"), ("gy", "in small letters; write it as 'GY'")],
 )
 def test_an_unknown_letter_is_named_with_its_place(sequence: str, said: str) -> None:
     with pytest.raises(InputError, match=said):

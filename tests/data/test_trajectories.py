@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from peptide import Solvated
 
-from trajgen.data.readers import read_trajectory
+from trajgen.data.sources import read_trajectory
 from trajgen.data.trajectories import iterate_trajectory, read_solute
 from trajgen.errors import InputError
 

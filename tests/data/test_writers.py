@@ -8,7 +8,8 @@ import mdtraj
 import numpy as np
 import pytest
 
-from trajgen.data.readers import read_bead_structure, read_samples, read_starts, read_trajectory
+from trajgen.data.readers import read_bead_structure, read_starts
+from trajgen.data.sources import open_samples, read_trajectory
 from trajgen.data.records import Rollouts
 from trajgen.data.starts import draw_starts, repeat_starts
 from trajgen.data.topology import BeadTopology
@@ -36,13 +37,13 @@ def test_npz_comes_back(tmp_path: Path, rollouts: Rollouts) -> None:
     with np.load(path, allow_pickle=False) as arrays:
         np.testing.assert_array_equal(arrays["positions"], rollouts.positions_nm)
         np.testing.assert_array_equal(arrays["alive"], rollouts.alive)
-    samples = read_samples([path])
+    samples = open_samples([path])
     wanted = rollouts.to_frames()
-    assert samples.frames.topology == TOPOLOGY
-    assert samples.frames.time_step_ps == 2.5
+    assert samples.read().topology == TOPOLOGY
+    assert samples.read().time_step_ps == 2.5
     assert samples.left_out == {"frozen chain": 10}
-    np.testing.assert_array_equal(samples.frames.positions_nm, wanted.positions_nm)
-    np.testing.assert_array_equal(samples.frames.segments, wanted.segments)
+    np.testing.assert_array_equal(samples.read().positions_nm, wanted.positions_nm)
+    np.testing.assert_array_equal(samples.read().segments, wanted.segments)
     card = json.loads((tmp_path / "sim.json").read_text())
     assert card["seed"] == 3
     assert card["frames_alive"] == [7, 4, 0]

@@ -6,24 +6,17 @@ molecule raises InputError.
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from trajgen.data.frame_files import load_bead_frames
-from trajgen.data.records import BeadFrames, concatenate
-from trajgen.data.store import Dataset
+from trajgen.data.records import BeadFrames
 from trajgen.data.topology import BeadTopology
 from trajgen.data.trajectories import (
-    COORDINATE_SUFFIXES,
-    even_step,
-    has_times,
-    iterate_trajectory,
     read_solute,
     read_structure,
     require_file,
@@ -144,80 +137,6 @@ def read_segments(
     return ids
 
 
-def read_trajectory(path: Path, topology: Path | BeadTopology | None = None) -> BeadFrames:
-    """Read the C-alpha beads of a trajectory, of generated chains or of a dataset.
-
-    Args:
-        path: xtc, trr, dcd, nc, h5 or pdb; ``.npz`` as the commands write it (frames of frozen
-            chains are left out, and counted in the log); ``.safetensors``; a dataset's folder.
-        topology: a structure file for the formats that have none; for an ``.npz`` without one
-            also the beads themselves.
-
-    Raises:
-        InputError: a file that cannot be read, or one without a topology.
-    """
-    if path.is_dir():
-        return Dataset.open(path).read_all_beads()
-    require_file(path)
-    suffix = path.suffix.lower()
-    if suffix == ".npz":
-        return _read_npz_frames(path, topology)[0]
-    if suffix == ".safetensors":
-        return load_bead_frames(path)
-    if isinstance(topology, BeadTopology) or (topology is None and suffix in COORDINATE_SUFFIXES):
-        raise InputError(f"{path} has no topology of its own; add --topology STRUCTURE.pdb")
-    source = topology if topology is not None else path
-    solute = read_solute(source)
-    positions, times = [], []
-    for piece, piece_times in iterate_trajectory(path, source, solute):
-        positions.append(piece[:, list(solute.bead_atoms)])
-        times.append(piece_times)
-    joined = np.concatenate(positions)
-    with _naming(path):
-        return BeadFrames(
-            topology=solute.beads,
-            positions_nm=joined,
-            segments=np.zeros(len(joined), dtype=np.int64),
-            time_step_ps=even_step(np.concatenate(times)) if has_times(path) else None,
-        )
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Frames to judge.
-
-    Attributes:
-        frames: those that are there.
-        left_out: the number of frames that are not, by reason.
-    """
-
-    frames: BeadFrames
-    left_out: dict[str, int]
-
-
-def read_samples(paths: Sequence[Path], topology: Path | BeadTopology | None = None) -> Samples:
-    """Read files of one molecule as ``read_trajectory`` does, and count what was left out.
-
-    Segments of different files stay apart.
-
-    Raises:
-        InputError: a file that cannot be read, or files of different molecules.
-    """
-    parts: list[BeadFrames] = []
-    lost = 0
-    for path in paths:
-        if path.suffix.lower() == ".npz":
-            part, lost_here = _read_npz_frames(path, topology)
-            lost += lost_here
-        else:
-            part = read_trajectory(path, topology)
-        if parts:
-            parts[0].topology.require_same(part.topology, str(paths[0]), str(path))
-            part = replace(part, topology=parts[0].topology)
-        parts.append(part)
-    return Samples(concatenate(parts), {"frozen chain": lost} if lost else {})
-
-
 def read_bead_structure(path: Path, topology: BeadTopology) -> Float32[np.ndarray, "beads 3"]:
     """Read the bead positions (nm) of a structure file, all-atom or C-alpha only.
 
@@ -250,7 +169,7 @@ def read_starts(path: Path, topology: BeadTopology) -> Float32[np.ndarray, "chai
     return positions.astype(np.float32)
 
 
-def _read_npz_frames(path: Path, topology: Path | BeadTopology | None) -> tuple[BeadFrames, int]:
+def read_npz_frames(path: Path, topology: Path | BeadTopology | None) -> tuple[BeadFrames, int]:
     """Return the frames that are alive, and the number of those that are not."""
     arrays = _load_npz(path)
     if "topology" in arrays:

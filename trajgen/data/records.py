@@ -4,7 +4,7 @@ Both are frozen and checked when they are made, so functions behind them do not 
 change is a copy (``dataclasses.replace``). Units are nm, ps, kJ/mol/nm.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -13,6 +13,9 @@ from jaxtyping import Bool, Float, Float32, Int64
 
 from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.errors import InputError
+
+#: Frames in memory that are worked on at once.
+CHUNK_FRAMES = 65_536
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,14 @@ class BeadFrames:
     def take(self, index: Any) -> "BeadFrames":
         """Return the frames that ``index`` (a slice, a mask or indices) picks, in its order."""
         return _take(self, index)
+
+    def chunks(self) -> Iterator["BeadFrames"]:
+        """Yield the frames segment after segment, ``CHUNK_FRAMES`` at a time."""
+        order = np.argsort(self.segments, kind="stable")
+        contiguous = np.array_equal(order, np.arange(self.n_frames))
+        ordered = self if contiguous else self.take(order)
+        for start in range(0, self.n_frames, CHUNK_FRAMES):
+            yield ordered.take(slice(start, start + CHUNK_FRAMES))
 
 
 @dataclass(frozen=True)

@@ -248,6 +248,11 @@ class Dataset:
                 **optional,
             )
 
+    def read_weights(self, entry: ShardEntry) -> np.ndarray | None:
+        """Read the weights of one shard's frames alone, None where it has none."""
+        with self._shard(entry) as shard:
+            return shard.get_tensor("weights") if "weights" in shard.keys() else None  # noqa: SIM118
+
     def read_all_beads(self) -> BeadFrames:
         """Read and join the beads of all shards, in the order of the manifest."""
         return concatenate([self.read_beads(entry) for entry in self._some_entries()])

@@ -1,0 +1,114 @@
+"""Sources in chunks hold the same frames as when they are read at once."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trajgen.data import records, sources
+from trajgen.data.frame_files import save_bead_frames
+from trajgen.data.records import BeadFrames, concatenate
+from trajgen.data.sources import FrameSource, open_samples
+from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
+from trajgen.data.topology import BeadTopology
+from trajgen.data.writers import mdtraj_topology
+
+TOPOLOGY = BeadTopology.from_residues(("GLY", "TYR", "ASP"))
+
+
+def some(segments: list[int], seed: int = 0, **more: object) -> BeadFrames:
+    places = np.random.default_rng(seed).normal(size=(len(segments), 3, 3)).astype(np.float32)
+    return BeadFrames(TOPOLOGY, places, np.array(segments, dtype=np.int64), 1.0, **more)
+
+
+def joined(source: FrameSource) -> BeadFrames:
+    """Join chunks without a look at their boundaries."""
+    chunks = list(source.chunks())
+    return BeadFrames(
+        TOPOLOGY,
+        np.concatenate([chunk.positions_nm for chunk in chunks]),
+        np.concatenate([chunk.segments for chunk in chunks]),
+        chunks[0].time_step_ps,
+        weights=None
+        if chunks[0].weights is None
+        else np.concatenate([chunk.weights for chunk in chunks]),
+    )
+
+
+def require_same(a: BeadFrames, b: BeadFrames) -> None:
+    np.testing.assert_array_equal(a.positions_nm, b.positions_nm)
+    np.testing.assert_array_equal(a.segments, b.segments)
+    assert a.time_step_ps == b.time_step_ps
+    if b.weights is None:
+        assert a.weights is None
+    else:
+        np.testing.assert_allclose(a.weights, b.weights)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 9))
+@settings(max_examples=30, deadline=None)
+def test_chunks_in_memory_keep_segments_together_and_frames_in_order(
+    segments: list[int], size: int
+) -> None:
+    frames = some(segments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "CHUNK_FRAMES", size)
+        assert isinstance(frames, FrameSource)
+        assert max(chunk.n_frames for chunk in frames.chunks()) <= size
+        together = joined(frames)
+    assert (np.diff(together.segments) >= 0).all()
+    for segment in set(segments):
+        np.testing.assert_array_equal(
+            together.positions_nm[together.segments == segment],
+            frames.positions_nm[frames.segments == segment],
+        )
+
+
+def test_files_in_chunks_are_the_files_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = some([0] * 25, seed=3)
+    trajectory = mdtraj.Trajectory(frames.positions_nm, mdtraj_topology(TOPOLOGY), np.arange(25))
+    trajectory[0].save_pdb(str(tmp_path / "a.pdb"))
+    trajectory.save_dcd(str(tmp_path / "a.dcd"))
+    trajectory.save_xtc(str(tmp_path / "a.xtc"))
+    dataset = Dataset.create(tmp_path / "data", DatasetHeader(TOPOLOGY))
+    label = ShardLabel("a", "import", "unknown", 300.0, 1.0)
+    dataset.append_beads(label, some([4, 4, 7], seed=1, weights=np.array([1.0, 2.0, 3.0])))
+    dataset.append_beads(replace(label, name="b"), some([0, 0], seed=2))
+    save_bead_frames(tmp_path / "c.safetensors", some([5, 9, 9], seed=4))
+    monkeypatch.setattr(sources, "FILE_CHUNK", 10)
+    monkeypatch.setattr(records, "CHUNK_FRAMES", 2)
+    for names in (["a.xtc"], ["a.dcd"], ["data"], ["data", "c.safetensors"], ["a.xtc", "data"]):
+        source = open_samples([tmp_path / name for name in names], tmp_path / "a.pdb")
+        require_same(joined(source), source.read())
+    assert [c.n_frames for c in open_samples([tmp_path / "a.xtc"], tmp_path / "a.pdb").chunks()] == [
+        10, 10, 5,
+    ]  # fmt: skip
+
+
+def test_an_uneven_step_between_chunks_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "FILE_CHUNK", 10)
+    times_ps = np.concatenate([np.arange(10), 15 + np.arange(10)])
+    frames = some([0] * 20)
+    trajectory = mdtraj.Trajectory(frames.positions_nm, mdtraj_topology(TOPOLOGY), times_ps)
+    trajectory[0].save_pdb(str(tmp_path / "a.pdb"))
+    trajectory.save_xtc(str(tmp_path / "a.xtc"))
+    source = open_samples([tmp_path / "a.xtc"], tmp_path / "a.pdb")
+    assert [chunk.time_step_ps for chunk in source.chunks()] == [1.0, None]
+    assert source.read().time_step_ps is None
+
+
+def test_a_frame_without_a_weight_counts_as_the_mean_of_the_others(tmp_path: Path) -> None:
+    save_bead_frames(tmp_path / "a.safetensors", some([0, 0], weights=np.array([1.0, 4.0])))
+    save_bead_frames(tmp_path / "b.safetensors", some([0]))
+    source = open_samples([tmp_path / "a.safetensors", tmp_path / "b.safetensors"])
+    assert joined(source).weights.tolist() == [1.0, 4.0, 2.5]
+    assert source.read().weights.tolist() == [1.0, 4.0, 2.5]
+    assert concatenate([some([0]), some([0])]).weights is None

@@ -1,0 +1,241 @@
+"""Frames that are read again and again in chunks, so that files may be larger than the memory.
+
+Whatever has a ``topology`` and yields its frames by ``chunks`` is a source: bead frames in memory
+are one, and so is a list of files. In the chunks of a source the frames of a segment follow each
+other, a segment may go on in the next chunk, and a segment id never comes back.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from trajgen.data.frame_files import load_bead_frames
+from trajgen.data.readers import read_npz_frames
+from trajgen.data.records import BeadFrames, concatenate
+from trajgen.data.store import Dataset
+from trajgen.data.topology import BeadTopology
+from trajgen.data.trajectories import (
+    COORDINATE_SUFFIXES,
+    Solute,
+    even_step,
+    has_times,
+    iterate_trajectory,
+    read_solute,
+    require_file,
+)
+from trajgen.errors import InputError
+
+#: Frames of a trajectory file that are read at a time.
+FILE_CHUNK = 10_000
+
+
+@runtime_checkable
+class FrameSource(Protocol):
+    """Frames of one molecule that can be gone through more than once."""
+
+    @property
+    def topology(self) -> BeadTopology:
+        """The beads."""
+        ...
+
+    def chunks(self) -> Iterator[BeadFrames]:
+        """Yield all frames; see the head of this file for their order."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """Trajectories, datasets and generated chains of one molecule, read as they are needed.
+
+    Attributes:
+        topology: the beads.
+        files: what is read, in order. An ``.npz`` or ``.safetensors`` file is held in memory; a
+            dataset is read a shard at a time, a trajectory 10,000 frames at a time.
+        left_out: frames that are not there, by reason.
+    """
+
+    topology: BeadTopology
+    files: "tuple[_Loaded | _Shards | _Trajectory, ...]"
+    left_out: dict[str, int]
+
+    def chunks(self) -> Iterator[BeadFrames]:
+        """Yield the frames of one file after the other; their segments stay apart."""
+        missing = _mean_weight(array for file in self.files for array in file.weights())
+        offset = 0
+        for file in self.files:
+            last = -1
+            for chunk in file.chunks():
+                last = int(chunk.segments.max(initial=last))
+                weights = chunk.weights
+                if weights is None and missing is not None:
+                    weights = np.full(chunk.n_frames, missing)
+                yield replace(
+                    chunk,
+                    topology=self.topology,
+                    segments=chunk.segments + offset,
+                    weights=weights,
+                )
+            offset += last + 1
+
+    def read(self) -> BeadFrames:
+        """Return all frames at once.
+
+        Raises:
+            InputError: a file that is cut or damaged.
+        """
+        parts = [replace(file.read(), topology=self.topology) for file in self.files]
+        return parts[0] if len(parts) == 1 else concatenate(parts)
+
+
+def open_samples(paths: Sequence[Path], topology: Path | BeadTopology | None = None) -> FileSource:
+    """Open trajectories, generated chains and datasets of one molecule as one source.
+
+    Args:
+        paths: xtc, trr, dcd, nc, h5 or pdb; ``.npz`` as the commands write it (frames of frozen
+            chains are left out and counted); ``.safetensors``; a dataset's folder.
+        topology: a structure file for the formats that have none; for an ``.npz`` without one
+            also the beads themselves.
+
+    Raises:
+        InputError: a file that cannot be opened, one without a topology, or files of different
+            molecules.
+    """
+    if not paths:
+        raise InputError("there are no files to read; name at least one trajectory")
+    files = [_open(path, topology) for path in paths]
+    first = files[0].topology
+    for path, file in zip(paths, files, strict=True):
+        first.require_same(file.topology, str(paths[0]), str(path))
+    lost = sum(file.lost for file in files if isinstance(file, _Loaded))
+    return FileSource(first, tuple(files), {"frozen chain": lost} if lost else {})
+
+
+def read_trajectory(path: Path, topology: Path | BeadTopology | None = None) -> BeadFrames:
+    """Read all frames of one file; see ``open_samples``."""
+    return open_samples([path], topology).read()
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A file that is read whole."""
+
+    frames: BeadFrames
+    lost: int
+
+    @property
+    def topology(self) -> BeadTopology:
+        return self.frames.topology
+
+    def weights(self) -> Iterator[np.ndarray]:
+        if self.frames.weights is not None:
+            yield self.frames.weights
+
+    def chunks(self) -> Iterator[BeadFrames]:
+        return numbered(self.frames).chunks()
+
+    def read(self) -> BeadFrames:
+        return self.frames
+
+
+@dataclass(frozen=True)
+class _Shards:
+    """A dataset, a shard at a time."""
+
+    dataset: Dataset
+
+    @property
+    def topology(self) -> BeadTopology:
+        return self.dataset.header.beads
+
+    def weights(self) -> Iterator[np.ndarray]:
+        found = (self.dataset.read_weights(entry) for entry in self.dataset.entries)
+        return (weights for weights in found if weights is not None)
+
+    def chunks(self) -> Iterator[BeadFrames]:
+        offset = 0
+        for entry in self.dataset.entries:
+            shard = numbered(self.dataset.read_beads(entry))
+            yield from replace(shard, segments=shard.segments + offset).chunks()
+            offset += int(shard.segments.max(initial=-1)) + 1
+
+    def read(self) -> BeadFrames:
+        return self.dataset.read_all_beads()
+
+
+@dataclass(frozen=True)
+class _Trajectory:
+    """A trajectory file, one segment, some frames at a time."""
+
+    path: Path
+    structure: Path
+    solute: Solute
+
+    @property
+    def topology(self) -> BeadTopology:
+        return self.solute.beads
+
+    def weights(self) -> Iterator[np.ndarray]:
+        return iter(())
+
+    def chunks(self) -> Iterator[BeadFrames]:
+        last_ps: list[float] = []
+        beads = list(self.solute.bead_atoms)
+        pieces = iterate_trajectory(self.path, self.structure, self.solute, FILE_CHUNK)
+        for positions, times_ps in pieces:
+            # With the last time before it, so that an uneven step between chunks is seen too.
+            around = np.concatenate([last_ps, times_ps])
+            last_ps = [float(times_ps[-1])]
+            try:
+                yield BeadFrames(
+                    topology=self.solute.beads,
+                    positions_nm=positions[:, beads],
+                    segments=np.zeros(len(positions), dtype=np.int64),
+                    time_step_ps=even_step(around) if has_times(self.path) else None,
+                )
+            except InputError as error:
+                raise InputError(f"{self.path}: {error}") from error
+
+    def read(self) -> BeadFrames:
+        chunks = list(self.chunks())
+        steps = {chunk.time_step_ps for chunk in chunks}
+        return BeadFrames(
+            topology=self.solute.beads,
+            positions_nm=np.concatenate([chunk.positions_nm for chunk in chunks]),
+            segments=np.concatenate([chunk.segments for chunk in chunks]),
+            time_step_ps=steps.pop() if len(steps) == 1 else None,
+        )
+
+
+def numbered(frames: BeadFrames) -> BeadFrames:
+    """Return the frames with their segments counted from 0, as ``concatenate`` numbers them."""
+    _, segments = np.unique(frames.segments, return_inverse=True)
+    return replace(frames, segments=segments.astype(np.int64))
+
+
+def _mean_weight(weights: Iterable[np.ndarray]) -> float | None:
+    """Return the mean weight, which a frame without one gets among others that have one."""
+    total, count = 0.0, 0
+    for array in weights:
+        total, count = total + float(array.sum()), count + len(array)
+    return total / count if count else None
+
+
+def _open(path: Path, topology: Path | BeadTopology | None) -> _Loaded | _Shards | _Trajectory:
+    if path.is_dir():
+        dataset = Dataset.open(path)
+        if not dataset.entries:
+            raise InputError(f"dataset {path} is empty; append frames first")
+        return _Shards(dataset)
+    require_file(path)
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return _Loaded(*read_npz_frames(path, topology))
+    if suffix == ".safetensors":
+        return _Loaded(load_bead_frames(path), 0)
+    if isinstance(topology, BeadTopology) or (topology is None and suffix in COORDINATE_SUFFIXES):
+        raise InputError(f"{path} has no topology of its own; add --topology STRUCTURE.pdb")
+    structure = topology if topology is not None else path
+    return _Trajectory(path, structure, read_solute(structure))
