@@ -12,14 +12,13 @@ from al.parts.evaluator import BURN_IN, MODELS
 from al.parts.judge import DISTANCE_NAMES
 from al.run_content import RunContent
 from trajgen import __version__
-from trajgen.analysis.evaluate import EvaluationSettings, fit_reference_tica
+from trajgen.analysis.evaluate import EvaluationSettings
 from trajgen.analysis.features import (
     Feature,
     bend_angles,
     bond_lengths,
     dihedral_angles,
     end_to_end_distances,
-    pair_distances,
 )
 from trajgen.analysis.figures import (
     Curve,
@@ -32,6 +31,7 @@ from trajgen.analysis.figures import (
     stacked_bars,
     training_curves,
 )
+from trajgen.analysis.frame_table import fit_reference_tica, slow_coordinates
 from trajgen.analysis.measures import Measure, compare_measures
 from trajgen.analysis.report import Section, Table
 from trajgen.analysis.tica import TicaModel
@@ -141,7 +141,7 @@ def _coverage_section(content: RunContent) -> Section:
 
 def _surfaces_section(content: RunContent) -> Section:
     settings = parse_settings(EvaluationSettings, content.settings["evaluation"], "evaluation")
-    fit = fit_reference_tica(content.reference, settings)
+    fit = fit_reference_tica(content.reference, settings.tica_lag_frames)
     if fit.model is None or fit.model.projection.shape[1] < 2:
         reason = fit.reason or "the reference varies along one slow coordinate only"
         return Section("Free-energy surfaces", [f"There are none: {reason}."])
@@ -178,7 +178,7 @@ def _surfaces_section(content: RunContent) -> Section:
 
 
 def _tics(model: TicaModel, frames: BeadFrames) -> np.ndarray:
-    return model.transform(pair_distances(frames).values)[:, :2]
+    return slow_coordinates(model, frames)[:, :2]
 
 
 def _distributions_section(content: RunContent) -> Section:

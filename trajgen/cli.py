@@ -388,6 +388,10 @@ def evaluate(
         Path | None,
         typer.Option("--reference-topology", help="Of the reference; default --topology."),
     ] = None,
+    structure: Annotated[
+        Path | None,
+        typer.Option("--structure", help="Measure the RMSD to it and to its mirror image (PDB)."),
+    ] = None,
     each: Annotated[
         bool, typer.Option("--each", help="Judge every file as a set of its own.")
     ] = False,
@@ -405,20 +409,21 @@ def evaluate(
     """
     from trajgen.analysis.evaluate import EvaluationSettings
     from trajgen.analysis.evaluation_report import evaluate_to_folder
-    from trajgen.data.readers import read_samples
+    from trajgen.data.readers import read_bead_structure
+    from trajgen.data.sources import open_samples
     from trajgen.files import read_json, require_output
     from trajgen.settings import load_settings
 
     settings = load_settings(EvaluationSettings, config, sets or [])
     require_output(out)
-    judged_by = read_samples(reference, reference_topology or topology).frames
+    judged_by = open_samples(reference, reference_topology or topology)
     groups = [[path] for path in trajectories] if each else [trajectories]
     samples = {
-        ", ".join(map(str, group)): read_samples(group, topology or judged_by.topology)
+        ", ".join(map(str, group)): open_samples(group, topology or judged_by.topology)
         for group in groups
     }
     evaluate_to_folder(
-        {name: found.frames for name, found in samples.items()},
+        samples,
         judged_by,
         out,
         settings,
@@ -426,6 +431,7 @@ def evaluate(
         {"trajgen_version": __version__, "reference": ", ".join(map(str, reference))},
         choose_progress(),
         {name: found.left_out for name, found in samples.items()},
+        None if structure is None else read_bead_structure(structure, judged_by.topology),
     )
     metrics = read_json(out / "metrics.json")
     if as_json:

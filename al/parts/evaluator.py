@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from trajgen.analysis.coverage import coverage
-from trajgen.analysis.evaluate import EvaluationSettings, evaluate
+from trajgen.analysis.evaluate import EvaluationSettings, judge, read_reference, read_samples
 from trajgen.data.frame_files import load_rollouts
 from trajgen.data.records import BeadFrames, Rollouts
 from trajgen.data.store import Dataset
@@ -34,6 +34,7 @@ class ReferenceEvaluator:
     ) -> dict[str, Any]:
         """Write a full evaluation of each model; return the pooled numbers."""
         reference = Dataset.open(self.reference).read_all_beads()
+        judged_by = read_reference(reference, self.settings, self.seed)
         known = dataset.read_all_beads()
         summary: dict[str, Any] = {"distances": {}, "coverage": {}}
         for model in MODELS:
@@ -41,13 +42,8 @@ class ReferenceEvaluator:
             if not file.is_file():
                 rollouts = load_rollouts(exploration / f"{model}.safetensors")
                 samples, lost = settled_frames(rollouts)
-                measured = evaluate(
-                    samples,
-                    reference,
-                    self.settings,
-                    self.seed,
-                    {"chain failed": lost} if lost else {},
-                )
+                left_out = {"chain failed": lost} if lost else {}
+                measured = judge(read_samples(samples, judged_by), judged_by, left_out)
                 write_json(file, measured.to_json())
             content = read_json(file)
             summary["distances"][model] = {

@@ -12,6 +12,7 @@ DISTANCE_NAMES = {
     "tica_2d": "TICA plane",
     "tica_0": "first TICA component",
     "end_to_end": "end-to-end distance",
+    "radius_of_gyration": "radius of gyration",
     "bond": "bond length",
     "angle": "angle",
     "dihedral": "dihedral",

@@ -19,6 +19,7 @@ from trajgen.analysis.figures import (
     stacked_bars,
     training_curves,
 )
+from trajgen.analysis.measures import SCHEMA_VERSION
 from trajgen.analysis.report import Figure, Section, Table, prefix_ids, render_report, write_report
 from trajgen.errors import InputError
 from trajgen.files import read_json
@@ -218,12 +219,12 @@ def test_folder_has_metrics_and_a_whole_report(tmp_path, fluctuating):
         progress=steps,
         left_out={"failed": {"failed chain": 12}},
     )
-    assert steps.seen == [("evaluate", 2, "a<b>.xtc"), ("evaluate", 2, "failed")]
+    assert steps.seen == [("evaluate", 3, name) for name in ("reference", *samples)]
     text = (out / "metrics.json").read_text()
     assert "NaN" not in text
     assert "Infinity" not in text
     metrics = read_json(out / "metrics.json")
-    assert metrics["schema_version"] == 1
+    assert metrics["schema_version"] == SCHEMA_VERSION
     assert set(metrics["samples"]) == set(samples)
     assert metrics["samples"]["failed"]["samples"]["left_out"] == {"failed chain": 12}
     assert metrics["samples"]["a<b>.xtc"]["distances"]["dihedral"]["pooled"]["value"] > 0

@@ -1,28 +1,33 @@
 """An evaluation as plain sections, and as a folder with ``metrics.json`` and ``report.html``."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from trajgen.analysis.evaluate import (
     EvaluationSettings,
-    evaluate,
-    fit_reference_tica,
-    usable_frames,
-)
-from trajgen.analysis.features import (
-    bend_angles,
-    bond_lengths,
-    dihedral_angles,
-    end_to_end_distances,
-    pair_distances,
+    Reference,
+    judge,
+    read_reference,
+    read_samples,
 )
 from trajgen.analysis.figures import Ensemble, Surface, distributions, free_energy_surfaces
-from trajgen.analysis.measures import SCHEMA_VERSION, Coverage, Evaluation, Measure, compare
+from trajgen.analysis.frame_table import FrameTable
+from trajgen.analysis.legacy import LegacyNumber, legacy_numbers
+from trajgen.analysis.measures import (
+    SCHEMA_VERSION,
+    Coverage,
+    Distance,
+    Evaluation,
+    Measure,
+    compare,
+)
 from trajgen.analysis.report import Section, Table, write_report
-from trajgen.data.records import BeadFrames
+from trajgen.data.sources import FrameSource, read_all
 from trajgen.errors import InputError
 from trajgen.files import whole_folder, write_json
 from trajgen.progress import SILENT, Progress
@@ -31,21 +36,35 @@ _NAMES = {
     "tica_2d": "TICA, first two coordinates",
     "tica_0": "TICA, slowest coordinate",
     "end_to_end": "end-to-end distance",
+    "radius_of_gyration": "radius of gyration",
+    "rmsd": "RMSD to the structure",
     "bond": "bond length",
     "angle": "bond angle",
     "dihedral": "dihedral",
+    "jensen_shannon_dihedral": "Jensen-Shannon, dihedrals",
+    "jensen_shannon_tica_0": "Jensen-Shannon, TIC 0",
+    "jensen_shannon_tica_2d": "Jensen-Shannon, TIC 0 and 1",
+    "energy_tica_0": "energy distance, TIC 0",
+    "energy_end_to_end": "energy distance, end-to-end distance",
+    "energy_radius_of_gyration": "energy distance, radius of gyration",
+    "energy_bond": "energy distance, bond length",
+    "energy_angle": "energy distance, bond angle",
+    "energy_rmsd": "energy distance, RMSD to the structure",
+    "free_energy_tica_2d": "free energy over TIC 0 and 1",
+    "contacts": "contact probabilities",
 }
 
 
 def evaluate_to_folder(
-    samples: Mapping[str, BeadFrames],
-    reference: BeadFrames,
+    samples: Mapping[str, FrameSource],
+    reference: FrameSource,
     out: Path,
     settings: EvaluationSettings,
     seed: int,
     provenance: Mapping[str, Any],
     progress: Progress = SILENT,
     left_out: Mapping[str, Mapping[str, int]] | None = None,
+    structure_nm: Float[np.ndarray, "beads 3"] | None = None,
 ) -> Path:
     """Evaluate named sets of samples and write ``metrics.json`` and ``report.html``.
 
@@ -58,6 +77,7 @@ def evaluate_to_folder(
         provenance: versions, files and hashes that the report is to show.
         progress: told of each set.
         left_out: frames that the caller left out of each set already, by reason.
+        structure_nm: a structure that the RMSD of all frames is measured to, None for none.
 
     Returns:
         The folder.
@@ -67,19 +87,25 @@ def evaluate_to_folder(
     """
     if not samples:
         raise InputError("there are no samples to evaluate; name at least one trajectory")
-    evaluations = {}
+    evaluations, tables = {}, {}
     with whole_folder(out) as folder:
-        with progress.task("evaluate", len(samples)) as task:
+        with progress.task("evaluate", len(samples) + 1) as task:
+            known = read_reference(reference, settings, seed, structure_nm)
+            task.advance(status="reference")
             for name, frames in samples.items():
-                known = (left_out or {}).get(name)
-                evaluations[name] = evaluate(frames, reference, settings, seed, known)
+                tables[name] = read_samples(frames, known)
+                evaluation = judge(tables[name], known, (left_out or {}).get(name))
+                if settings.legacy is not None:
+                    numbers = legacy_numbers(read_all(frames), read_all(reference), settings.legacy)
+                    evaluation = replace(evaluation, legacy=numbers)
+                evaluations[name] = evaluation
                 task.advance(status=name)
         write_json(folder / "metrics.json", metrics_json(evaluations, provenance))
         write_report(
             folder / "report.html",
             "Evaluation against a reference",
             summary_lines(evaluations),
-            evaluation_sections(evaluations, samples, reference, settings),
+            evaluation_sections(evaluations, tables, known),
             {"seed": seed, "settings": settings.model_dump(mode="json"), **provenance},
         )
     return out
@@ -103,11 +129,8 @@ def summary_lines(evaluations: Mapping[str, Evaluation]) -> list[str]:
 
 def evaluation_sections(
     evaluations: Mapping[str, Evaluation],
-    samples: Mapping[str, BeadFrames],
-    reference: BeadFrames,
-    settings: EvaluationSettings,
-    marks: Mapping[str, Mapping[str, BeadFrames]] | None = None,
-    paths: Mapping[str, Sequence[BeadFrames]] | None = None,
+    samples: Mapping[str, FrameTable],
+    reference: Reference,
 ) -> list[Section]:
     """Return the sections of a report on evaluations against one reference.
 
@@ -115,20 +138,17 @@ def evaluation_sections(
         evaluations: results by name of the set (a model, a round), in the order to show.
         samples: the frames behind them, under the same names.
         reference: the reference.
-        settings: what was computed.
-        marks: frames to mark on the free-energy surface of a set, by set and by their own name.
-        paths: paths to draw on the surface of a set.
     """
-    reference, _ = usable_frames(reference)
-    usable = {name: usable_frames(frames)[0] for name, frames in samples.items()}
-    usable = {name: frames for name, frames in usable.items() if frames.n_frames}
+    measured = {name: table for name, table in samples.items() if table.n_frames}
     return [
         _distance_section(evaluations),
-        _surface_section(usable, reference, settings, marks or {}, paths or {}),
-        _distribution_section(usable, reference),
+        _surface_section(measured, reference),
+        _distribution_section(measured, reference.table),
+        _divergence_section(evaluations),
         _coverage_section(evaluations),
         _term_section(evaluations),
         _frame_section(evaluations),
+        *_legacy_section(evaluations),
     ]
 
 
@@ -146,18 +166,7 @@ def _summary(evaluation: Evaluation) -> str:
 
 
 def _distance_section(evaluations: Mapping[str, Evaluation]) -> Section:
-    rows = [
-        (
-            _NAMES[distance.name],
-            name,
-            _value(distance.pooled),
-            _interval(distance.pooled),
-            _floor(distance.pooled),
-            _judgement(distance.pooled),
-        )
-        for names in zip(*(e.distances for e in evaluations.values()), strict=True)
-        for name, distance in zip(evaluations, names, strict=True)
-    ]
+    rows = _measure_rows({name: e.distances for name, e in evaluations.items()})
     header = (
         "coordinate",
         "set",
@@ -183,6 +192,22 @@ def _distance_section(evaluations: Mapping[str, Evaluation]) -> Section:
     )
 
 
+def _measure_rows(distances: Mapping[str, Sequence[Distance]]) -> list[tuple[str, ...]]:
+    """Return a row for each measure and set."""
+    return [
+        (
+            _NAMES[distance.name],
+            name,
+            _value(distance.pooled),
+            _interval(distance.pooled),
+            _floor(distance.pooled),
+            _judgement(distance.pooled),
+        )
+        for names in zip(*distances.values(), strict=True)
+        for name, distance in zip(distances, names, strict=True)
+    ]
+
+
 def _change_table(evaluations: Mapping[str, Evaluation]) -> Table:
     (first, before), *others = evaluations.items()
     changes = {name: compare(before, after) for name, after in others}
@@ -197,50 +222,77 @@ def _change_table(evaluations: Mapping[str, Evaluation]) -> Table:
     return Table(caption, ("coordinate", *changes), rows)
 
 
-def _surface_section(
-    samples: Mapping[str, BeadFrames],
-    reference: BeadFrames,
-    settings: EvaluationSettings,
-    marks: Mapping[str, Mapping[str, BeadFrames]],
-    paths: Mapping[str, Sequence[BeadFrames]],
-) -> Section:
+def _divergence_section(evaluations: Mapping[str, Evaluation]) -> Section:
+    header = ("measure", "set", "value", "95 % interval", "floor: mean (largest)", "judgement")
+    rows = _measure_rows({name: e.divergences for name, e in evaluations.items()})
+    return Section(
+        "Other measures of the ensemble",
+        (
+            "Jensen-Shannon distances (0 to 0.833) use the bins of MDGen; energy distances are "
+            "exact; the free energy is compared on a grid that the reference alone decides; "
+            "contacts are pairs nearer than 0.8 nm. Intervals and floors are those of the "
+            "distances above.",
+        ),
+        (Table("Mean over terms", header, rows),),
+    )
+
+
+def _legacy_section(evaluations: Mapping[str, Evaluation]) -> list[Section]:
+    rows = [
+        (name, number, _legacy_value(value))
+        for name, evaluation in evaluations.items()
+        if evaluation.legacy is not None
+        for number, value in vars(evaluation.legacy).items()
+    ]
+    if not rows:
+        return []
+    text = (
+        "The five numbers of a published benchmark as its public code computes them, flaws "
+        "included, to be put beside published tables and for nothing else: they see some of the "
+        "bonds only, drop what lies outside the range of the reference, and have no noise."
+    )
+    table = Table("Wasserstein-1 of kernel densities", ("set", "number", "value"), rows)
+    return [Section("Legacy numbers", (text,), (table,))]
+
+
+def _legacy_value(number: LegacyNumber) -> str:
+    if number.value is None:
+        return f"not measured ({number.reason})"
+    return f"{number.value:.4g} {number.unit}"
+
+
+def _surface_section(samples: Mapping[str, FrameTable], reference: Reference) -> Section:
     title = "Free energy along the slow coordinates"
-    fit = fit_reference_tica(reference, settings)
-    model = fit.model
-    if model is None:
-        return Section(title, (f"TICA was left out: {fit.reason}.",))
-    if len(model.eigenvalues) < 2:
+    model, tics = reference.fit.model, reference.table.tics
+    if model is None or tics is None:
+        return Section(title, (f"TICA was left out: {reference.fit.reason}.",))
+    if tics.shape[1] < 2:
         return Section(title, ("The reference varies along one slow coordinate only.",))
-
-    def project(frames: BeadFrames) -> np.ndarray:
-        return model.transform(pair_distances(frames).values)[:, :2]
-
-    surfaces = [Surface("reference", project(reference), reference.weights)]
-    for name, frames in samples.items():
-        marked = {what: project(chosen) for what, chosen in marks.get(name, {}).items()}
-        drawn = [project(path) for path in paths.get(name, ())]
-        surfaces.append(Surface(name, project(frames), frames.weights, marked, drawn))
+    surfaces = [Surface("reference", tics[:, :2], reference.table.weights)]
+    for name, table in samples.items():
+        if table.tics is not None:
+            surfaces.append(Surface(name, table.tics[:, :2], table.weights))
     caption = (
         f"−ln p of the first two TICA coordinates of all pair distances, fitted on the reference "
-        f"only (lag {settings.tica_lag_frames} frames, {fit.n_pairs} pairs, autocorrelations "
-        f"{model.eigenvalues[0]:.2f} and {model.eigenvalues[1]:.2f} at the lag), in kT above the "
-        "lowest bin of each panel. The grid is that of the reference. Empty bins are white."
+        f"only (lag {reference.settings.tica_lag_frames} frames, {reference.fit.n_pairs} pairs, "
+        f"autocorrelations {model.eigenvalues[0]:.2f} and {model.eigenvalues[1]:.2f} at the lag), "
+        "in kT above the lowest bin of each panel. The grid is that of the reference. Empty bins "
+        "are white."
     )
     return Section(title, (), (), (free_energy_surfaces(surfaces, caption),))
 
 
-def _distribution_section(samples: Mapping[str, BeadFrames], reference: BeadFrames) -> Section:
+def _distribution_section(samples: Mapping[str, FrameTable], reference: FrameTable) -> Section:
     figures = []
-    for compute in (end_to_end_distances, bond_lengths, bend_angles, dihedral_angles):
-        feature = compute(reference)
+    for key, feature in reference.features.items():
         if not feature.labels:
             continue
         ensembles = [Ensemble("reference", feature.values, reference.weights)]
         ensembles += [
-            Ensemble(name, compute(frames).values, frames.weights)
-            for name, frames in samples.items()
+            Ensemble(name, table.features[key].values, table.weights)
+            for name, table in samples.items()
         ]
-        name = _NAMES[feature.name]
+        name = _NAMES[key]
         caption = f"Distribution of each {name}; the reference is the grey ground."
         figures.append(
             distributions(ensembles, feature.labels, name, feature.unit, caption, feature.period)

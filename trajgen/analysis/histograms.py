@@ -1,9 +1,9 @@
 """Histograms of ensembles and how far apart two of them are.
 
 A histogram is the masses of its bins on the last axis; axes before it are rows of weightings (the
-value and its resamples, see ``trajgen.analysis.resampling``). Bins are those of ``numpy.histogram``:
-closed on the left, the last one closed on both sides. Frames outside a grid have the bin −1, so
-that they can be counted and never vanish from a total.
+value and its resamples, see ``trajgen.analysis.resampling``). Bins are those of
+``numpy.histogram``: closed on the left, the last one closed on both sides. Frames outside a grid
+have the bin −1, so that they can be counted and never vanish from a total.
 """
 
 import math

@@ -1,11 +1,16 @@
 """The result of an evaluation: measures with units, noise and reasons, as frozen records."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+from jaxtyping import Float
+
+from trajgen.analysis.legacy import LegacyNumbers
+
 #: Version of the layout that ``Evaluation.to_json`` writes.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Verdict = Literal["better", "worse", "within noise", "not measured"]
 
@@ -40,7 +45,8 @@ class Distance:
     """A distance of two ensembles, pooled (mean over terms) and per term.
 
     Attributes:
-        name: ``tica_2d``, ``tica_0``, ``end_to_end``, ``bond``, ``angle`` or ``dihedral``.
+        name: the coordinate, such as ``tica_2d`` or ``bond``; before it the kind of measure
+            where it is not Wasserstein-1, as in ``energy_bond``.
         method: the formula in words.
         pooled: the mean over the terms.
         terms: one entry for each term.
@@ -99,22 +105,26 @@ class Evaluation:
     """All measures of one set of samples against a reference.
 
     Attributes:
-        distances: the ensemble distances, in a fixed order.
+        distances: Wasserstein-1 distances, in a fixed order.
+        divergences: other measures of one ensemble against another, in a fixed order.
         coverage: coverage both ways, and between halves of the reference as its floor.
         samples: counts of the samples.
         reference: counts of the reference.
         notes: what a reader has to know to judge the numbers.
         settings: the settings as plain values.
         seed: the seed of every draw.
+        legacy: the numbers of a published benchmark, None where they were not asked for.
     """
 
     distances: tuple[Distance, ...]
+    divergences: tuple[Distance, ...]
     coverage: tuple[Coverage, ...]
     samples: FrameCount
     reference: FrameCount
     notes: tuple[str, ...]
     settings: dict[str, Any]
     seed: int
+    legacy: LegacyNumbers | None = None
 
     def distance(self, name: str) -> Distance:
         """Return the distance of that name.
@@ -122,7 +132,7 @@ class Evaluation:
         Raises:
             KeyError: there is none of that name.
         """
-        for distance in self.distances:
+        for distance in (*self.distances, *self.divergences):
             if distance.name == name:
                 return distance
         raise KeyError(name)
@@ -130,8 +140,46 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """Return plain values under a versioned schema; no number in it is NaN."""
         values = asdict(self)
-        values["distances"] = {entry.pop("name"): entry for entry in values["distances"]}
+        for kind in ("distances", "divergences"):
+            values[kind] = {entry.pop("name"): entry for entry in values[kind]}
         return {"schema_version": SCHEMA_VERSION, **values}
+
+
+def measure_of_rows(
+    label: str,
+    unit: str,
+    rows: Float[np.ndarray, " rows"] | None,
+    floor: Float[np.ndarray, " splits"],
+) -> Measure:
+    """Return a measure from its value and resamples (``rows``, value first) and its floors.
+
+    Args:
+        label: what was measured.
+        unit: unit of all numbers.
+        rows: None where there are no samples.
+        floor: the measure between halves of the reference.
+    """
+    measure = Measure(
+        label, unit, None, floor_mean=float(floor.mean()), floor_max=float(floor.max())
+    )
+    if rows is None:
+        return replace(measure, reason="the samples have no frame that can be measured")
+    if not np.isfinite(rows).all():
+        return replace(measure, reason="the coordinates are too large for a number")
+    value = float(rows[0])
+    if len(rows) == 1:
+        return replace(measure, value=value, reason="a single frame gives no interval")
+    # A resample of few segments is farther from anything than the sample itself is: without this
+    # bias (Efron, Tibshirani 1993, An Introduction to the Bootstrap, ch. 10) the percentiles
+    # would lie to one side of the value.
+    centred = rows[1:] - rows[1:].mean() + value
+    low, high = np.quantile(centred, [0.025, 0.975])
+    return replace(measure, value=value, low=max(float(low), 0.0), high=float(high))
+
+
+def unmeasured(name: str, method: str, unit: str, reason: str) -> Distance:
+    """Return a distance without numbers and with the reason."""
+    return Distance(name, method, Measure("mean over terms", unit, None, reason=reason), ())
 
 
 def compare(before: Evaluation, after: Evaluation) -> dict[str, Verdict]:

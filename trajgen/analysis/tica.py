@@ -73,17 +73,97 @@ def lagged_pairs(
     return first, second, n_short
 
 
+class TicaEstimator:
+    """Gathers the covariances of TICA from frames that come in chunks.
+
+    Pairs of frames lie ``lag_frames`` apart within a segment and have the weight of their first
+    frame. The frames of a segment must follow each other, over chunks too.
+    """
+
+    def __init__(self, lag_frames: int) -> None:
+        self.lag_frames = lag_frames
+        self.n_pairs = 0
+        self._estimator = TICA.covariance_estimator(lagtime=lag_frames)
+        self._n_features = 0
+        self._lengths: dict[int, int] = {}
+        self._kept: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    def add(
+        self,
+        features: Float[np.ndarray, "frames features"],
+        segments: Int[np.ndarray, " frames"],
+        weights: Float[np.ndarray, " frames"],
+    ) -> None:
+        """Take the next frames."""
+        self._n_features = features.shape[1]
+        for segment, count in zip(*np.unique(segments, return_counts=True), strict=True):
+            self._lengths[int(segment)] = self._lengths.get(int(segment), 0) + int(count)
+        if self._kept is not None:
+            before = self._kept
+            features = np.concatenate([before[0], features])
+            segments = np.concatenate([before[1], segments])
+            weights = np.concatenate([before[2], weights])
+        first, second, _ = lagged_pairs(segments, self.lag_frames)
+        weighted = weights[first] > 0
+        first, second = first[weighted], second[weighted]
+        self.n_pairs += len(first)
+        for start in range(0, len(first), CHUNK):
+            part = slice(start, start + CHUNK)
+            self._estimator.partial_fit(
+                (features[first[part]], features[second[part]]), weights[first[part]]
+            )
+        # Each of these is the first frame of a pair to come; none is that of a pair gone by.
+        rest = slice(max(len(segments) - self.lag_frames, 0), None)
+        self._kept = features[rest], segments[rest], weights[rest]
+
+    def fit(self) -> TicaFit:
+        """Fit TICA on all pairs so far.
+
+        The sign of a coordinate is such that it grows with the mean of the features: with pair
+        distances, extended shapes lie on its right side. Too few pairs, or features that do not
+        vary, give a fit without a model and with the reason.
+        """
+        n_short = sum(length <= self.lag_frames for length in self._lengths.values())
+        reason = self._too_few()
+        if reason is not None:
+            return TicaFit(None, reason, self.n_pairs, n_short)
+        try:
+            solver = TICA(lagtime=self.lag_frames, epsilon=VARIANCE_CUTOFF, scaling="kinetic_map")
+            fitted = solver.fit_from_covariances(self._estimator.fetch_model()).fetch_model()
+        except (ZeroRankError, np.linalg.LinAlgError) as error:
+            reason = f"the features do not vary enough ({error})"
+            return TicaFit(None, reason, self.n_pairs, n_short)
+        # The covariance of each coordinate with the sum of the features, made positive.
+        together = fitted.cov_00.sum(axis=0) @ fitted.singular_vectors_left
+        projection = fitted.singular_vectors_left * np.where(together < 0, -1.0, 1.0)
+        eigenvalues = np.asarray(fitted.singular_values, dtype=np.float64)
+        if not (np.isfinite(projection).all() and np.isfinite(eigenvalues).all()):
+            reason = "the covariances of the features have no finite eigenvectors"
+            return TicaFit(None, reason, self.n_pairs, n_short)
+        model = TicaModel(fitted.mean_0, projection, eigenvalues)
+        return TicaFit(model, None, self.n_pairs, n_short)
+
+    def _too_few(self) -> str | None:
+        if self._n_features == 0:
+            return "the molecule has no pair of beads"
+        wanted = 2 * self._n_features
+        if self.n_pairs >= wanted:
+            return None
+        longest = max(self._lengths.values(), default=0)
+        return (
+            f"the reference has {self.n_pairs} pairs of frames {self.lag_frames} frames apart "
+            f"within a segment, and {wanted} are wanted (twice the number of features); its "
+            f"longest segment has {longest} frames, so a shorter lag or a longer reference would do"
+        )
+
+
 def fit_tica(
     features: Float[np.ndarray, "frames features"],
     segments: Int[np.ndarray, " frames"],
     weights: Float[np.ndarray, " frames"] | None,
     lag_frames: int,
 ) -> TicaFit:
-    """Fit TICA on the pairs of frames that lie ``lag_frames`` apart within a segment.
-
-    A pair has the weight of its first frame. The sign of a coordinate is such that it grows with
-    the mean of the features: with pair distances, extended shapes lie on its right side.
-    Too few pairs, or features that do not vary, give a fit without a model and with the reason.
+    """Fit TICA on frames in memory; see ``TicaEstimator``.
 
     Args:
         features: pair distances, nm.
@@ -91,37 +171,8 @@ def fit_tica(
         weights: statistical weight of each frame, None for equal weights.
         lag_frames: lag in frames.
     """
-    first, second, n_short = lagged_pairs(segments, lag_frames)
-    if weights is not None:
-        kept = weights[first] > 0
-        first, second = first[kept], second[kept]
-    wanted = 2 * features.shape[1]
-    if features.shape[1] == 0:
-        return TicaFit(None, "the molecule has no pair of beads", len(first), n_short)
-    if len(first) < wanted:
-        longest = int(np.unique(segments, return_counts=True)[1].max(initial=0))
-        reason = (
-            f"the reference has {len(first)} pairs of frames {lag_frames} frames apart within a "
-            f"segment, and {wanted} are wanted (twice the number of features); its longest "
-            f"segment has {longest} frames, so a shorter lag or a longer reference would do"
-        )
-        return TicaFit(None, reason, len(first), n_short)
-    estimator = TICA.covariance_estimator(lagtime=lag_frames)
-    for start in range(0, len(first), CHUNK):
-        part = slice(start, start + CHUNK)
-        pair_weights = None if weights is None else weights[first[part]].astype(np.float64)
-        estimator.partial_fit((features[first[part]], features[second[part]]), pair_weights)
-    try:
-        solver = TICA(lagtime=lag_frames, epsilon=VARIANCE_CUTOFF, scaling="kinetic_map")
-        fitted = solver.fit_from_covariances(estimator.fetch_model()).fetch_model()
-    except (ZeroRankError, np.linalg.LinAlgError) as error:
-        return TicaFit(None, f"the features do not vary enough ({error})", len(first), n_short)
-    mean = fitted.mean_0
-    # The covariance of each coordinate with the sum of the features, made positive.
-    together = fitted.cov_00.sum(axis=0) @ fitted.singular_vectors_left
-    projection = fitted.singular_vectors_left * np.where(together < 0, -1.0, 1.0)
-    eigenvalues = np.asarray(fitted.singular_values, dtype=np.float64)
-    if not (np.isfinite(projection).all() and np.isfinite(eigenvalues).all()):
-        reason = "the covariances of the features have no finite eigenvectors"
-        return TicaFit(None, reason, len(first), n_short)
-    return TicaFit(TicaModel(mean, projection, eigenvalues), None, len(first), n_short)
+    order = np.argsort(segments, kind="stable")
+    shares = np.ones(len(features)) if weights is None else weights.astype(np.float64)
+    estimator = TicaEstimator(lag_frames)
+    estimator.add(features[order], segments[order], shares[order])
+    return estimator.fit()

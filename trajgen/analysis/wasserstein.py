@@ -10,17 +10,26 @@ Gousseau 2011, J. Math. Imaging Vis. 41:147)
 
     W1 = min_m ∫ |F(x) − G(x) − m| dx.
 
-Resamples and halves of one sample change only the weights of its values. So the core sorts the
-values once and takes many weightings of them; the usual two-sample distances are one such.
+Resamples and halves of one sample change only the weights of its values; the usual two-sample
+distances are one such weighting (see ``trajgen.analysis.cumulative``).
 """
+
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from trajgen.analysis.cumulative import cumulative_differences
 from trajgen.errors import InputError
 
 #: Directions of the sliced distance, evenly over the half plane.
 N_DIRECTIONS = 64
+
+#: Bins that a median is looked for in first.
+_MEDIAN_BINS = 4096
+
+#: Sorting releases Python's lock, so some projections are sorted side by side.
+THREADS = 2
 
 
 def wasserstein(
@@ -70,6 +79,7 @@ def group_wasserstein(
     groups: Int[np.ndarray, " n"],
     factors: Float[np.ndarray, "k groups"],
     period: float | None = None,
+    exact: int | None = None,
 ) -> Float[np.ndarray, " k"]:
     """Return W1 between the positive and the negative part of ``k`` signed distributions.
 
@@ -83,20 +93,17 @@ def group_wasserstein(
         groups: group of each value, counted from 0.
         factors: signed factor of each group, a row for each distance.
         period: length of the circle that the values lie on, None for the line.
+        exact: rows that are exact, None for all; see ``cumulative_differences``.
     """
     values = values if period is None else np.mod(values, period)
-    order = np.argsort(values, kind="stable")
-    gaps = np.diff(values[order])
-    if period is not None:
-        # The arc from the last value over the seam to the first, where F − G is 0 again.
-        gaps = np.append(gaps, period - values[order[-1]] + values[order[0]])
-    weights, groups = weights[order], groups[order]
     distances = np.empty(len(factors))
-    mass = np.empty(len(values))
-    for row, factor in enumerate(factors):
-        np.take(factor, groups, out=mass)
-        mass *= weights
-        difference = np.cumsum(mass, out=mass)[: len(gaps)]
+    rows = cumulative_differences(values, weights, groups, factors, exact)
+    for row, (places, difference) in enumerate(rows):
+        gaps = np.diff(places)
+        if period is not None:
+            # The arc from the last value over the seam to the first, where F − G is 0 again.
+            gaps = np.append(gaps, period - places[-1] + places[0])
+        difference = difference[: len(gaps)]
         if period is not None:
             difference -= weighted_median(difference, gaps)
         distances[row] = np.abs(difference, out=difference) @ gaps
@@ -108,26 +115,45 @@ def group_sliced_wasserstein(
     weights: Float[np.ndarray, " n"],
     groups: Int[np.ndarray, " n"],
     factors: Float[np.ndarray, "k groups"],
+    exact: int | None = None,
 ) -> Float[np.ndarray, " k"]:
     """Return the sliced W1 in the plane of ``k`` signed distributions.
 
     The mean of the distances of the projections (Rabin, Peyré, Delon, Bernot 2011, SSVM) over 64
     directions that lie evenly in the half plane, times π/2: the mean of |cos| is 2/π, so a shift
-    of all points by d has the distance d, as with the full two-dimensional W1.
+    of all points by d has the distance d, as with the full two-dimensional W1. Arguments are
+    those of ``group_wasserstein``.
     """
     angles = (np.arange(N_DIRECTIONS) + 0.5) * np.pi / N_DIRECTIONS
-    total = np.zeros(len(factors))
-    for angle in angles:
+
+    def along(angle: float) -> Float[np.ndarray, " k"]:
         projection = values @ np.array([np.cos(angle), np.sin(angle)])
-        total += group_wasserstein(projection, weights, groups, factors)
-    return total / N_DIRECTIONS * np.pi / 2
+        return group_wasserstein(projection, weights, groups, factors, None, exact)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        rows = list(pool.map(along, angles))
+    # Summed in the order of the directions, so that the threads change no bit.
+    return np.sum(rows, axis=0) / N_DIRECTIONS * np.pi / 2
 
 
 def weighted_median(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]) -> float:
-    """Return a value that minimises the weighted sum of absolute deviations."""
+    """Return a value that minimises the weighted sum of absolute deviations.
+
+    The values are binned first, and only those in the bin of the median are sorted.
+    """
+    low, high = values.min(), values.max()
+    below, half = 0.0, weights.sum() / 2
+    if high > low:
+        scale = _MEDIAN_BINS / (high - low)
+        bins = np.minimum(((values - low) * scale).astype(np.int64), _MEDIAN_BINS - 1)
+        filled = np.cumsum(np.bincount(bins, weights, _MEDIAN_BINS))
+        median_bin = min(int(np.searchsorted(filled, half)), _MEDIAN_BINS - 1)
+        below = float(filled[median_bin - 1]) if median_bin else 0.0
+        inside = bins == median_bin
+        values, weights = values[inside], weights[inside]
     order = np.argsort(values)
-    total = np.cumsum(weights[order])
-    return float(values[order[np.searchsorted(total, total[-1] / 2)]])
+    total = below + np.cumsum(weights[order])
+    return float(values[order[min(int(np.searchsorted(total, half)), len(order) - 1)]])
 
 
 def _share(

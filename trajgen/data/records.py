@@ -161,21 +161,32 @@ def concatenate(parts: Sequence[Frames]) -> Frames:
     Raises:
         InputError: there is no part, or the parts are of different molecules.
     """
+    apart, offset = [], 0
+    for part in parts:
+        ids, inverse = np.unique(part.segments, return_inverse=True)
+        apart.append(replace(part, segments=inverse.astype(np.int64) + offset))
+        offset += len(ids)
+    return join_chunks(apart)
+
+
+def join_chunks(parts: Sequence[Frames]) -> Frames:
+    """Join chunks of one set of frames, whose segments go on from one to the next.
+
+    What is kept is as in ``concatenate``.
+
+    Raises:
+        InputError: there is no chunk, or the chunks are of different molecules.
+    """
     if not parts:
         raise InputError("there are no frames to join; the dataset is empty")
     first = parts[0]
     for part in parts[1:]:
         if part.topology != first.topology:
             raise InputError("frames of different molecules cannot be joined")
-    segments, offset = [], 0
-    for part in parts:
-        ids, inverse = np.unique(part.segments, return_inverse=True)
-        segments.append(inverse.astype(np.int64) + offset)
-        offset += len(ids)
     steps = {part.time_step_ps for part in parts}
     joined: dict[str, Any] = {
         "positions_nm": np.concatenate([part.positions_nm for part in parts]),
-        "segments": np.concatenate(segments),
+        "segments": np.concatenate([part.segments for part in parts]),
         "time_step_ps": steps.pop() if len(steps) == 1 else None,
         "forces": _join_all([part.forces for part in parts]),
         "weights": _join_any(parts, "weights", _mean_weight(parts)),

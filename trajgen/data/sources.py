@@ -14,7 +14,7 @@ import numpy as np
 
 from trajgen.data.frame_files import load_bead_frames
 from trajgen.data.readers import read_npz_frames
-from trajgen.data.records import BeadFrames, concatenate
+from trajgen.data.records import BeadFrames, join_chunks
 from trajgen.data.store import Dataset
 from trajgen.data.topology import BeadTopology
 from trajgen.data.trajectories import (
@@ -86,8 +86,7 @@ class FileSource:
         Raises:
             InputError: a file that is cut or damaged.
         """
-        parts = [replace(file.read(), topology=self.topology) for file in self.files]
-        return parts[0] if len(parts) == 1 else concatenate(parts)
+        return read_all(self)
 
 
 def open_samples(paths: Sequence[Path], topology: Path | BeadTopology | None = None) -> FileSource:
@@ -113,6 +112,13 @@ def open_samples(paths: Sequence[Path], topology: Path | BeadTopology | None = N
     return FileSource(first, tuple(files), {"frozen chain": lost} if lost else {})
 
 
+def read_all(source: FrameSource) -> BeadFrames:
+    """Return all frames of a source at once."""
+    chunks = list(source.chunks())
+    empty = np.zeros((0, source.topology.n_beads, 3), np.float32)
+    return join_chunks(chunks or [BeadFrames(source.topology, empty, np.zeros(0, np.int64))])
+
+
 def read_trajectory(path: Path, topology: Path | BeadTopology | None = None) -> BeadFrames:
     """Read all frames of one file; see ``open_samples``."""
     return open_samples([path], topology).read()
@@ -136,9 +142,6 @@ class _Loaded:
     def chunks(self) -> Iterator[BeadFrames]:
         return numbered(self.frames).chunks()
 
-    def read(self) -> BeadFrames:
-        return self.frames
-
 
 @dataclass(frozen=True)
 class _Shards:
@@ -160,9 +163,6 @@ class _Shards:
             shard = numbered(self.dataset.read_beads(entry))
             yield from replace(shard, segments=shard.segments + offset).chunks()
             offset += int(shard.segments.max(initial=-1)) + 1
-
-    def read(self) -> BeadFrames:
-        return self.dataset.read_all_beads()
 
 
 @dataclass(frozen=True)
@@ -197,16 +197,6 @@ class _Trajectory:
                 )
             except InputError as error:
                 raise InputError(f"{self.path}: {error}") from error
-
-    def read(self) -> BeadFrames:
-        chunks = list(self.chunks())
-        steps = {chunk.time_step_ps for chunk in chunks}
-        return BeadFrames(
-            topology=self.solute.beads,
-            positions_nm=np.concatenate([chunk.positions_nm for chunk in chunks]),
-            segments=np.concatenate([chunk.segments for chunk in chunks]),
-            time_step_ps=steps.pop() if len(steps) == 1 else None,
-        )
 
 
 def numbered(frames: BeadFrames) -> BeadFrames:
