@@ -1,0 +1,1 @@
+"""Kinetic measures of trajectories: states, rates, time scales and correlation times."""
