@@ -10,10 +10,8 @@ from trajgen.analysis import contacts as module
 from trajgen.analysis.contacts import (
     Contacts,
     contact_counts,
-    contact_difference,
     contact_indicators,
     contact_pairs,
-    contact_probabilities,
 )
 from trajgen.data.records import BeadFrames
 from trajgen.data.topology import BeadTopology
@@ -82,40 +80,28 @@ def test_labels_name_the_pairs_and_chains_all_meet(helix):
 
 @settings(max_examples=25)
 @given(st.integers(0, 10_000))
-def test_probabilities_of_rows_are_weighted_averages(seed):
+def test_counts_are_weighted_sums_of_groups_in_any_order_and_chunks(seed):
     generator = np.random.default_rng(seed)
     values = generator.uniform(size=(30, 4)) < 0.4
     weights, groups = generator.uniform(0.1, 1, size=30), generator.integers(3, size=30)
-    factors = generator.uniform(0.1, 2, size=(5, 3))
 
-    def probabilities(*parts):
-        counts = sum(
+    def counts(*parts):
+        return sum(
             contact_counts(Contacts(("",) * 4, values[i], 0.8), weights[i], groups[i], 3)
             for i in parts
         )
-        return contact_probabilities(counts, np.bincount(groups, weights, 3), factors)
 
-    found = probabilities(np.arange(30))
-    for row, factor in enumerate(factors):
-        wanted = np.average(values, axis=0, weights=weights * factor[groups])
-        np.testing.assert_allclose(found[row], wanted)
+    found = counts(np.arange(30))
+    for group in range(3):
+        inside = groups == group
+        np.testing.assert_allclose(found[group], weights[inside] @ values[inside])
     order = generator.permutation(30)
-    np.testing.assert_allclose(probabilities(order[:11], order[11:]), found)
+    np.testing.assert_allclose(counts(order[:11], order[11:]), found)
 
 
-def test_difference_is_the_mean_over_pairs():
-    p, q = np.array([[0.5, 1.0], [0.0, 0.0]]), np.array([[0.25, 0.5]])
-    np.testing.assert_allclose(contact_difference(p, q), [0.375, 0.375])
-    np.testing.assert_allclose(contact_difference(p[0], p[1]), 0.75)
-
-
-def test_no_pair_no_mass_and_no_cutoff_are_refused(helix):
+def test_no_pair_is_no_column_and_no_cutoff_is_refused(helix):
     short = BeadTopology.from_residues(("ALA",) * 3)
     frames = BeadFrames(short, helix.positions_nm[:, :3], helix.segments)
     assert contact_indicators(frames).values.shape == (40, 0)
-    with pytest.raises(InputError, match="so short a molecule"):
-        contact_difference(np.ones((2, 0)), np.ones((2, 0)))
-    with pytest.raises(InputError, match="1 of 2 weightings"):
-        contact_probabilities(np.ones((2, 3)), np.array([1.0, 0.0]), np.eye(2))
     with pytest.raises(InputError, match="cutoff_nm is 0"):
         contact_indicators(helix, 0.0)

@@ -8,17 +8,27 @@ import numpy as np
 import pytest
 
 from trajgen.analysis.coverage import coverage, weighted_quantile
-from trajgen.analysis.evaluate import EvaluationSettings, evaluate
+from trajgen.analysis.evaluate import (
+    EvaluationSettings,
+    evaluate,
+    judge,
+    read_reference,
+    read_samples,
+)
+from trajgen.analysis.evaluation import SCHEMA_VERSION, compare
 from trajgen.analysis.features import bond_lengths, dihedral_angles
 from trajgen.analysis.frame_table import usable_frames
-from trajgen.analysis.measures import SCHEMA_VERSION, Measure, compare, compare_measures
+from trajgen.analysis.kinetics.evaluate_kinetics import KineticsSettings
+from trajgen.analysis.measures import Measure, compare_measures
 from trajgen.analysis.resampling import resampled_against, segment_blocks, split_halves
 from trajgen.analysis.wasserstein import wasserstein
 from trajgen.data.records import BeadFrames
 from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError
 
-SETTINGS = EvaluationSettings(tica_lag_frames=3, bootstrap_resamples=50, coverage_frames=100)
+SETTINGS = EvaluationSettings(
+    tica_lag_frames=3, bootstrap_resamples=50, coverage_frames=100, kinetics=None
+)
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +282,52 @@ def test_adaptive_sampling_is_judged_by_its_weights(shared_data):
     frames = BeadFrames(topology, positions, segments, weights=weights)
     even = frames.take(segments % 2 == 0)
     odd = replace(frames.take(segments % 2 == 1), weights=None)
-    settings = EvaluationSettings(tica_lag_frames=2, bootstrap_resamples=20, coverage_frames=200)
+    settings = EvaluationSettings(
+        tica_lag_frames=2, bootstrap_resamples=20, coverage_frames=200, kinetics=None
+    )
     distance = evaluate(odd, even, settings, seed=1).distance("end_to_end").pooled
     assert distance.value > 3 * distance.floor_max
+
+
+def test_shares_of_native_and_of_invalid_frames_are_counted(reference):
+    """A third of the frames are the mirror image of the chain; in a tenth a bond is broken."""
+    structure = reference.positions_nm[0]
+    still = np.repeat(structure[None], 60, axis=0)
+    still[:20] *= [1, 1, -1]
+    still[:6, 0] += 0.4 * (structure[0] - structure[1]) / 0.38
+    samples = replace(reference.take(slice(0, 60)), positions_nm=still.astype(np.float32))
+    samples = replace(samples, segments=np.repeat(np.arange(6), 10).astype(np.int64))
+    known = read_reference(reference, SETTINGS, 1, structure.astype(np.float64))
+    evaluation = judge(read_samples(samples, known), known)
+    found = {share.name: share for share in evaluation.shares}
+    assert found["native"].samples.value == pytest.approx(2 / 3)
+    assert found["bond"].samples.value == pytest.approx(0.1 + np.mean(bond_fails(still[6:])) * 0.9)
+    assert 0 <= found["native"].samples.low <= 2 / 3 <= found["native"].samples.high <= 1
+    assert found["mirror"].samples.value == pytest.approx(1 / 3 - 0.1, abs=0.11)
+    assert any("mirror image are" in note for note in evaluation.notes)
+    assert evaluation.distance("rmsd").terms[0].label == "to the structure"
+    assert "native" in evaluation.to_json()["shares"]
+
+
+def bond_fails(positions_nm):
+    lengths = np.linalg.norm(np.diff(positions_nm, axis=1), axis=2)
+    return ((lengths < 0.28) | (lengths > 0.45)).any(axis=1)
+
+
+def test_kinetics_see_the_order_of_frames_and_ensembles_do_not(fluctuating):
+    reference = fluctuating(12, 400, seed=0)
+    settings = SETTINGS.model_copy(
+        update={"kinetics": KineticsSettings(bootstrap_resamples=10, floor_splits=2)}
+    )
+    samples = fluctuating(12, 400, seed=5)
+    order = np.random.default_rng(0).permuted(np.arange(4800).reshape(12, 400), axis=1).ravel()
+    kept = evaluate(samples, reference, settings, seed=1)
+    shuffled = evaluate(samples.take(order), reference, settings, seed=1)
+    shuffled_like_control = kept.kinetics.control["slowest_time_scale"].value
+    slowest = [e.kinetics.samples.time_scales[0].time_scales[0].value for e in (kept, shuffled)]
+    assert slowest[0] > 5 * slowest[1]
+    assert slowest[1] == pytest.approx(shuffled_like_control, rel=0.6)
+    for mine, theirs in zip(kept.distances, shuffled.distances, strict=True):
+        assert mine.pooled.value == pytest.approx(theirs.pooled.value, abs=1e-9)
+    without = SETTINGS.model_copy(update={"kinetics": None})
+    assert evaluate(samples, reference, without, seed=1).kinetics is None

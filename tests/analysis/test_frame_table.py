@@ -72,7 +72,9 @@ def test_chunks_change_nothing(frames, lengths):
 
 
 def test_evaluations_of_chunks_are_those_in_memory(frames, fluctuating, monkeypatch):
-    choice = EvaluationSettings(tica_lag_frames=3, bootstrap_resamples=20, coverage_frames=30)
+    choice = EvaluationSettings(
+        tica_lag_frames=3, bootstrap_resamples=20, coverage_frames=30, kinetics=None
+    )
     samples = fluctuating(4, 30, seed=8, shift=0.4)
     whole = evaluate(samples, frames, choice, seed=2)
     monkeypatch.setattr(frame_table, "CHUNK", 7)

@@ -8,8 +8,9 @@ from scipy.spatial.transform import Rotation
 from trajgen.analysis import nativeness as module
 from trajgen.analysis.nativeness import (
     NativeDistances,
+    at_mirror,
+    at_native,
     mirror_image_distance,
-    native_and_mirror_shares,
     native_distances,
 )
 from trajgen.data.records import BeadFrames
@@ -34,8 +35,8 @@ def frames_of(structures: list[np.ndarray], seed: int = 0) -> BeadFrames:
 
 
 def shares(distances: NativeDistances, weights: np.ndarray, cutoff_nm: float = 0.25) -> np.ndarray:
-    groups = np.zeros(len(weights), np.int64)
-    return native_and_mirror_shares(distances, weights, groups, np.ones((1, 1)), cutoff_nm)[0]
+    flags = np.stack([at_native(distances, cutoff_nm), at_mirror(distances, cutoff_nm)], axis=1)
+    return np.average(flags, axis=0, weights=weights)
 
 
 def test_distances_agree_with_mdtraj():
@@ -65,13 +66,6 @@ def test_shares_of_a_mixture_are_its_weights():
     np.testing.assert_allclose(found, [0.4, 0.2])
 
 
-def test_rows_count_their_groups():
-    frames = frames_of([HELIX, MIRRORED, STRAND, HELIX])
-    groups, factors = np.array([0, 1, 1, 2]), np.array([[1.0, 1, 1], [0, 1, 0], [2, 0, 1]])
-    found = native_and_mirror_shares(native_distances(frames, HELIX), np.ones(4), groups, factors)
-    np.testing.assert_allclose(found, [[0.5, 0.25], [0, 0.5], [1, 0]])
-
-
 def test_frame_near_both_is_at_the_closer_and_on_the_fence_at_neither():
     near = NativeDistances(np.array([0.1, 0.2, 0.15, 0.3]), np.array([0.2, 0.1, 0.15, 0.26]))
     np.testing.assert_allclose(shares(near, np.ones(4)), [0.25, 0.25])
@@ -92,14 +86,12 @@ def test_chunks_and_order_change_nothing(monkeypatch):
     np.testing.assert_allclose(turned.mirror_nm[::-1], whole.mirror_nm)
 
 
-def test_other_structures_no_mass_and_no_cutoff_are_refused():
+def test_other_structures_and_no_cutoff_are_refused():
     frames = frames_of([HELIX])
     with pytest.raises(InputError, match="9 beads and the frames have 10"):
         native_distances(frames, HELIX[:9])
     with pytest.raises(InputError, match="complete structure"):
         native_distances(frames, HELIX * np.nan)
     distances = native_distances(frames, HELIX)
-    with pytest.raises(InputError, match="1 of 1 weightings"):
-        shares(distances, np.zeros(1))
     with pytest.raises(InputError, match="cutoff_nm is -1"):
         shares(distances, np.ones(1), -1.0)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from trajgen.analysis.evaluate import EvaluationSettings
+from trajgen.analysis.evaluation import SCHEMA_VERSION
 from trajgen.analysis.evaluation_report import evaluate_to_folder
 from trajgen.analysis.figures import (
     Curve,
@@ -19,7 +20,6 @@ from trajgen.analysis.figures import (
     stacked_bars,
     training_curves,
 )
-from trajgen.analysis.measures import SCHEMA_VERSION
 from trajgen.analysis.report import Figure, Section, Table, prefix_ids, render_report, write_report
 from trajgen.errors import InputError
 from trajgen.files import read_json

@@ -86,9 +86,8 @@ def test_files_in_chunks_are_the_files_at_once(
     for names in (["a.xtc"], ["a.dcd"], ["data"], ["data", "c.safetensors"], ["a.xtc", "data"]):
         source = open_samples([tmp_path / name for name in names], tmp_path / "a.pdb")
         require_same(joined(source), source.read())
-    assert [c.n_frames for c in open_samples([tmp_path / "a.xtc"], tmp_path / "a.pdb").chunks()] == [
-        10, 10, 5,
-    ]  # fmt: skip
+    chunks = open_samples([tmp_path / "a.xtc"], tmp_path / "a.pdb").chunks()
+    assert [chunk.n_frames for chunk in chunks] == [10, 10, 5]
 
 
 def test_an_uneven_step_between_chunks_is_seen(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from trajgen.data.readers import read_bead_structure, read_starts
-from trajgen.data.sources import open_samples, read_trajectory
 from trajgen.data.records import Rollouts
+from trajgen.data.sources import open_samples, read_trajectory
 from trajgen.data.starts import draw_starts, repeat_starts
 from trajgen.data.topology import BeadTopology
 from trajgen.data.writers import prepare_output, write_rollouts, write_structure

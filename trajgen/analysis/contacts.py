@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.sparse import csr_array
 
 from trajgen.analysis.features import pair_distances
 from trajgen.data.records import BeadFrames
@@ -68,8 +69,7 @@ def contact_indicators(frames: BeadFrames, cutoff_nm: float = CONTACT_CUTOFF_NM)
     number[np.triu_indices(n, 1)] = np.arange(n * (n - 1) // 2)
     kept = number[first, second]
     labels = pair_distances(frames.take(slice(0))).labels
-    # Column by column, since every sum over frames runs along a pair.
-    values = np.empty((frames.n_frames, len(kept)), dtype=bool, order="F")
+    values = np.empty((frames.n_frames, len(kept)), dtype=bool)
     for start in range(0, frames.n_frames, CHUNK):
         part = slice(start, start + CHUNK)
         values[part] = pair_distances(frames.take(part)).values[:, kept] < cutoff_nm
@@ -92,50 +92,6 @@ def contact_counts(
         groups: group of each frame, counted from 0.
         n_groups: number of groups.
     """
-    counts = np.zeros((n_groups, len(contacts.labels)))
-    for pair, column in enumerate(contacts.values.T):
-        counts[:, pair] = np.bincount(groups[column], weights[column], n_groups)
-    return counts
-
-
-def contact_probabilities(
-    counts: Float[np.ndarray, "groups pairs"],
-    totals: Float[np.ndarray, " groups"],
-    factors: Float[np.ndarray, "k groups"],
-) -> Float[np.ndarray, "k pairs"]:
-    """Return the probability of each contact under ``k`` weightings of groups of frames.
-
-    In row ``r`` group ``g`` has the factor ``factors[r, g]``, as in ``group_wasserstein``; of
-    signed weightings give the positive and the negative part in turn.
-
-    Args:
-        counts: weight of the frames in contact, see ``contact_counts``.
-        totals: weight of all frames of each group.
-        factors: factor of each group, a row for each weighting.
-
-    Raises:
-        InputError: the frames of a row have no mass.
-    """
-    mass = factors @ totals
-    if not (mass > 0).all():
-        raise InputError(
-            f"contact probabilities need frames with a mass above 0; {int((mass <= 0).sum())} of "
-            f"{len(mass)} weightings have none"
-        )
-    return factors @ counts / mass[:, None]
-
-
-def contact_difference(
-    p: Float[np.ndarray, "*#rows pairs"], q: Float[np.ndarray, "*#rows pairs"]
-) -> Float[np.ndarray, "*result"]:
-    """Return the mean over pairs of |p − q|, the difference of contact probabilities.
-
-    Raises:
-        InputError: there is no pair.
-    """
-    if p.shape[-1] == 0:
-        raise InputError(
-            f"there is no pair of beads {LEAST_SEPARATION} or more apart whose contacts could "
-            "differ; leave this measure out for so short a molecule"
-        )
-    return np.asarray(np.abs(p - q).mean(axis=-1))
+    n = len(weights)
+    membership = csr_array((weights, (groups, np.arange(n))), shape=(n_groups, n))
+    return membership @ contacts.values.astype(np.float64)

@@ -16,11 +16,15 @@ from trajgen.analysis.ensemble import (
     jensen_shannon_distances,
     wasserstein_distances,
 )
+from trajgen.analysis.evaluation import Evaluation, FrameCount
 from trajgen.analysis.frame_table import FrameTable, scan, tabulate, tabulate_reference
+from trajgen.analysis.kinetics.evaluate_kinetics import KineticsSettings, evaluate_kinetics
+from trajgen.analysis.kinetics.records import Kinetics, TimeSeries
 from trajgen.analysis.legacy import LegacyStrides
-from trajgen.analysis.measures import Coverage, Evaluation, FrameCount
-from trajgen.analysis.nativeness import NativeFeature
+from trajgen.analysis.measures import Coverage
+from trajgen.analysis.nativeness import NativeFeature, mirror_image_distance
 from trajgen.analysis.resampling import Weightings, resampled_against, split_halves
+from trajgen.analysis.shares import shares
 from trajgen.analysis.tica import TicaFit
 from trajgen.data.sources import FrameSource
 from trajgen.errors import InputError
@@ -39,8 +43,10 @@ class EvaluationSettings(Settings):
         floor_splits: random splits of the reference into halves.
         coverage_frames: frames drawn from each set for the coverage.
         coverage_cutoff_nm: nearest RMSD within which a frame counts as covered.
+        native_cutoff_nm: RMSD within which a frame is at a structure that was given.
         legacy: also the five numbers of a published benchmark as its code computes them, with
             these strides; None for not.
+        kinetics: how states and time scales are compared; None for not.
     """
 
     tica_lag_frames: int = Field(default=10, ge=1)
@@ -48,7 +54,9 @@ class EvaluationSettings(Settings):
     floor_splits: int = Field(default=10, ge=1)
     coverage_frames: int = Field(default=1000, ge=1)
     coverage_cutoff_nm: float = Field(default=0.15, gt=0)
+    native_cutoff_nm: float = Field(default=0.25, gt=0)
     legacy: LegacyStrides | None = None
+    kinetics: KineticsSettings | None = KineticsSettings()
 
 
 @dataclass(frozen=True)
@@ -163,13 +171,35 @@ def judge(
             free_energy_distance(pair),
             contact_distance(pair),
         ),
+        shares=shares(pair, settings.native_cutoff_nm),
         coverage=_coverages(samples, reference),
         samples=_count(samples, left_out or {}),
         reference=_count(table, {}),
         notes=_notes(samples, reference),
         settings=settings.model_dump(mode="json"),
         seed=reference.seed,
+        kinetics=_kinetics(samples, reference),
     )
+
+
+def _kinetics(samples: FrameTable, reference: Reference) -> Kinetics | None:
+    settings = reference.settings
+    if settings.kinetics is None:
+        return None
+    return evaluate_kinetics(
+        _time_series(samples),
+        _time_series(reference.table),
+        settings.kinetics,
+        reference.seed,
+        settings.tica_lag_frames,
+    )
+
+
+def _time_series(table: FrameTable) -> TimeSeries:
+    """Return the slow coordinates of a table; without any the kinetics say so."""
+    tics = np.zeros((table.n_frames, 0)) if table.tics is None else table.tics
+    weights = table.weights if len(np.unique(table.weights)) > 1 else None
+    return TimeSeries(tics, table.runs, weights, table.time_step_ps)
 
 
 def _coverages(samples: FrameTable, reference: Reference) -> tuple[Coverage, ...]:
@@ -208,6 +238,13 @@ def _notes(samples: FrameTable, reference: Reference) -> tuple[str, ...]:
         notes.append(
             "the reference is one segment: the floor compares its first with its second half in "
             "time, which are correlated"
+        )
+    if reference.structure_nm is not None:
+        apart_nm = mirror_image_distance(reference.structure_nm)
+        notes.append(
+            f"the structure and its mirror image are {apart_nm:.3g} nm apart; where that is well "
+            f"below the cutoff of {reference.settings.native_cutoff_nm:g} nm, which of them a "
+            "frame is nearer to says little"
         )
     if reference.fit.reason is not None:
         notes.append(f"TICA was left out: {reference.fit.reason}")

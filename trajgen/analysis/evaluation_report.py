@@ -8,6 +8,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from trajgen.analysis.cells import (
+    NAMES,
+    floor_text,
+    interval_text,
+    judgement_text,
+    times_floor,
+    value_text,
+)
 from trajgen.analysis.evaluate import (
     EvaluationSettings,
     Reference,
@@ -15,44 +23,17 @@ from trajgen.analysis.evaluate import (
     read_reference,
     read_samples,
 )
+from trajgen.analysis.evaluation import SCHEMA_VERSION, Evaluation, compare
 from trajgen.analysis.figures import Ensemble, Surface, distributions, free_energy_surfaces
 from trajgen.analysis.frame_table import FrameTable
+from trajgen.analysis.kinetics_report import kinetics_sections
 from trajgen.analysis.legacy import LegacyNumber, legacy_numbers
-from trajgen.analysis.measures import (
-    SCHEMA_VERSION,
-    Coverage,
-    Distance,
-    Evaluation,
-    Measure,
-    compare,
-)
+from trajgen.analysis.measures import Coverage, Distance
 from trajgen.analysis.report import Section, Table, write_report
 from trajgen.data.sources import FrameSource, read_all
 from trajgen.errors import InputError
 from trajgen.files import whole_folder, write_json
 from trajgen.progress import SILENT, Progress
-
-_NAMES = {
-    "tica_2d": "TICA, first two coordinates",
-    "tica_0": "TICA, slowest coordinate",
-    "end_to_end": "end-to-end distance",
-    "radius_of_gyration": "radius of gyration",
-    "rmsd": "RMSD to the structure",
-    "bond": "bond length",
-    "angle": "bond angle",
-    "dihedral": "dihedral",
-    "jensen_shannon_dihedral": "Jensen-Shannon, dihedrals",
-    "jensen_shannon_tica_0": "Jensen-Shannon, TIC 0",
-    "jensen_shannon_tica_2d": "Jensen-Shannon, TIC 0 and 1",
-    "energy_tica_0": "energy distance, TIC 0",
-    "energy_end_to_end": "energy distance, end-to-end distance",
-    "energy_radius_of_gyration": "energy distance, radius of gyration",
-    "energy_bond": "energy distance, bond length",
-    "energy_angle": "energy distance, bond angle",
-    "energy_rmsd": "energy distance, RMSD to the structure",
-    "free_energy_tica_2d": "free energy over TIC 0 and 1",
-    "contacts": "contact probabilities",
-}
 
 
 def evaluate_to_folder(
@@ -145,6 +126,8 @@ def evaluation_sections(
         _surface_section(measured, reference),
         _distribution_section(measured, reference.table),
         _divergence_section(evaluations),
+        _share_section(evaluations),
+        *kinetics_sections({name: e.kinetics for name, e in evaluations.items()}),
         _coverage_section(evaluations),
         _term_section(evaluations),
         _frame_section(evaluations),
@@ -156,12 +139,12 @@ def _summary(evaluation: Evaluation) -> str:
     measured = [d for d in evaluation.distances if d.pooled.value is not None]
     if not measured:
         return f"nothing could be measured ({evaluation.distances[0].pooled.reason})."
-    within = sum(_times_floor(d.pooled) <= 1 for d in measured)
-    worst = max(measured, key=lambda d: _times_floor(d.pooled))
+    within = sum(times_floor(d.pooled) <= 1 for d in measured)
+    worst = max(measured, key=lambda d: times_floor(d.pooled))
     return (
         f"{within} of {len(measured)} distances are no larger than those between halves of the "
-        f"reference itself; farthest from it is {_NAMES[worst.name]}, {_value(worst.pooled)} "
-        f"({_times_floor(worst.pooled):.2g} times the largest split-half distance)."
+        f"reference itself; farthest from it is {NAMES[worst.name]}, {value_text(worst.pooled)} "
+        f"({times_floor(worst.pooled):.2g} times the largest split-half distance)."
     )
 
 
@@ -196,12 +179,12 @@ def _measure_rows(distances: Mapping[str, Sequence[Distance]]) -> list[tuple[str
     """Return a row for each measure and set."""
     return [
         (
-            _NAMES[distance.name],
+            NAMES[distance.name],
             name,
-            _value(distance.pooled),
-            _interval(distance.pooled),
-            _floor(distance.pooled),
-            _judgement(distance.pooled),
+            value_text(distance.pooled),
+            interval_text(distance.pooled),
+            floor_text(distance.pooled),
+            judgement_text(distance.pooled),
         )
         for names in zip(*distances.values(), strict=True)
         for name, distance in zip(distances, names, strict=True)
@@ -212,7 +195,7 @@ def _change_table(evaluations: Mapping[str, Evaluation]) -> Table:
     (first, before), *others = evaluations.items()
     changes = {name: compare(before, after) for name, after in others}
     rows = [
-        (_NAMES[distance.name], *(change[distance.name] for change in changes.values()))
+        (NAMES[distance.name], *(change[distance.name] for change in changes.values()))
         for distance in before.distances
     ]
     caption = (
@@ -234,6 +217,27 @@ def _divergence_section(evaluations: Mapping[str, Evaluation]) -> Section:
             "distances above.",
         ),
         (Table("Mean over terms", header, rows),),
+    )
+
+
+def _share_section(evaluations: Mapping[str, Evaluation]) -> Section:
+    rows = [
+        (
+            share.what,
+            name,
+            value_text(share.samples),
+            interval_text(share.samples),
+            value_text(share.reference),
+            floor_text(share.reference),
+        )
+        for found in zip(*(e.shares for e in evaluations.values()), strict=True)
+        for name, share in zip(evaluations, found, strict=True)
+    ]
+    header = ("frames where", "set", "share", "95 % interval", "reference", "its halves differ by")
+    return Section(
+        "Validity",
+        ("Limits of a physical C-alpha chain; a frame may fail several checks.",),
+        (Table("Shares of frames", header, rows),),
     )
 
 
@@ -292,7 +296,7 @@ def _distribution_section(samples: Mapping[str, FrameTable], reference: FrameTab
             Ensemble(name, table.features[key].values, table.weights)
             for name, table in samples.items()
         ]
-        name = _NAMES[key]
+        name = NAMES[key]
         caption = f"Distribution of each {name}; the reference is the grey ground."
         figures.append(
             distributions(ensembles, feature.labels, name, feature.unit, caption, feature.period)
@@ -346,13 +350,13 @@ def _term_section(evaluations: Mapping[str, Evaluation]) -> Section:
         rows = [
             (
                 terms[0].label,
-                *(f"{_value(term)} {_interval(term)}" for term in terms),
-                _floor(terms[0]),
+                *(f"{value_text(term)} {interval_text(term)}" for term in terms),
+                floor_text(terms[0]),
             )
             for terms in zip(*(distance.terms for distance in distances), strict=True)
         ]
         header = ("term", *evaluations, "floor: mean (largest)")
-        tables.append(Table(f"{_NAMES[distances[0].name]}, term by term", header, rows))
+        tables.append(Table(f"{NAMES[distances[0].name]}, term by term", header, rows))
     return Section("Term by term", (), tables)
 
 
@@ -371,36 +375,3 @@ def _frame_section(evaluations: Mapping[str, Evaluation]) -> Section:
     table = Table("Frames", ("set", "used", "segments", "left out"), rows)
     notes = [f"{name}: {note}." for name, e in evaluations.items() for note in e.notes]
     return Section("Frames used, and what to know", notes, (table,))
-
-
-def _times_floor(measure: Measure) -> float:
-    if measure.value is None:
-        return 0.0
-    if not measure.floor_max:
-        return 0.0 if measure.value == 0 else float("inf")
-    return measure.value / measure.floor_max
-
-
-def _value(measure: Measure) -> str:
-    if measure.value is None:
-        return f"not measured ({measure.reason})"
-    return f"{measure.value:.3g} {measure.unit}"
-
-
-def _interval(measure: Measure) -> str:
-    if measure.low is None or measure.high is None:
-        return ""
-    return f"[{measure.low:.3g}, {measure.high:.3g}]"
-
-
-def _floor(measure: Measure) -> str:
-    if measure.floor_mean is None or measure.floor_max is None:
-        return ""
-    return f"{measure.floor_mean:.3g} ({measure.floor_max:.3g})"
-
-
-def _judgement(measure: Measure) -> str:
-    if measure.value is None:
-        return ""
-    times = _times_floor(measure)
-    return "within the floor" if times <= 1 else f"{times:.2g} times the largest floor"

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from trajgen.analysis.contacts import contact_indicators
+from trajgen.analysis.bead_validity import bead_validity
+from trajgen.analysis.contacts import contact_counts, contact_indicators
 from trajgen.analysis.features import (
     Feature,
     bend_angles,
@@ -60,6 +61,8 @@ class FrameTable:
         tics: slow coordinates, None where there is no TICA.
         contacts: weighted number of frames in contact, of each block and pair.
         contact_labels: the pairs.
+        failures: whether each frame fails a check of validity, by check; none for beads that are
+            no C-alpha atoms, for which there are no limits.
         segments: segment of each frame.
         runs: like ``segments``, but a new number after every frame that was left out: only within
             a run are frames consecutive.
@@ -76,6 +79,7 @@ class FrameTable:
     tics: Float[np.ndarray, "frames tics"] | None
     contacts: Float[np.ndarray, "blocks pairs"]
     contact_labels: tuple[str, ...]
+    failures: Mapping[str, Bool[np.ndarray, " frames"]]
     segments: Int[np.ndarray, " frames"]
     runs: Int[np.ndarray, " frames"]
     blocks: Int[np.ndarray, " frames"]
@@ -194,6 +198,7 @@ def tabulate(
     contacts = np.zeros((int(blocks.max(initial=0)) + 1, len(pairs.labels)))
     n_tics = 0 if tica is None else min(KEPT_TICS, tica.projection.shape[1])
     tics = None if tica is None else _room(n, n_tics)
+    failures = {name: np.zeros(n, dtype=bool) for name in _checks(source.topology)}
     kept: list[BeadFrames] = [empty]
     begin, gone_by = 0, 0
     for chunk in _pieces(source):
@@ -209,9 +214,13 @@ def tabulate(
             columns[feature.name].values[here] = feature.values
         if tica is not None and tics is not None:
             tics[here] = slow_coordinates(tica, part)[:, :n_tics]
-        touching = contact_indicators(part).values * found.weights[here, None]
-        starts = np.flatnonzero(np.diff(blocks[here], prepend=-1))
-        np.add.at(contacts, blocks[here][starts], np.add.reduceat(touching, starts, axis=0))
+        contacts += contact_counts(
+            contact_indicators(part), found.weights[here], blocks[here], len(contacts)
+        )
+        if failures:
+            found_here = bead_validity(part)
+            for name in failures:
+                failures[name][here] = getattr(found_here, name)
         inside = rows[(rows >= here.start) & (rows < here.stop)] - here.start
         kept.append(part.take(inside))
     return FrameTable(
@@ -220,6 +229,7 @@ def tabulate(
         tics=tics,
         contacts=contacts,
         contact_labels=pairs.labels,
+        failures=failures,
         segments=found.segments,
         runs=found.runs,
         blocks=blocks,
@@ -267,6 +277,11 @@ def _pieces(source: FrameSource) -> Iterator[BeadFrames]:
 def _no_frames(source: FrameSource) -> BeadFrames:
     beads = source.topology
     return BeadFrames(beads, np.zeros((0, beads.n_beads, 3), np.float32), np.zeros(0, np.int64))
+
+
+def _checks(topology: BeadTopology) -> tuple[str, ...]:
+    """Return the checks of validity that hold for these beads."""
+    return ("bond", "clash", "explosion") if set(topology.names) == {"CA"} else ()
 
 
 def _usable(frames: BeadFrames) -> tuple[Bool[np.ndarray, " frames"], dict[str, int]]:

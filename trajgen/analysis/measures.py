@@ -1,16 +1,11 @@
-"""The result of an evaluation: measures with units, noise and reasons, as frozen records."""
+"""Numbers with units, noise and reasons, as frozen records."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-
-from trajgen.analysis.legacy import LegacyNumbers
-
-#: Version of the layout that ``Evaluation.to_json`` writes.
-SCHEMA_VERSION = 2
 
 Verdict = Literal["better", "worse", "within noise", "not measured"]
 
@@ -59,6 +54,23 @@ class Distance:
 
 
 @dataclass(frozen=True)
+class Share:
+    """The share of frames with some property, in the samples and in the reference.
+
+    Attributes:
+        name: the property, such as ``clash`` or ``native``.
+        what: the property in words.
+        samples: the share of the samples, with its interval.
+        reference: the share of the reference; the floor is the difference of its halves.
+    """
+
+    name: str
+    what: str
+    samples: Measure
+    reference: Measure
+
+
+@dataclass(frozen=True)
 class Coverage:
     """How near the frames of one set lie to those of another (nearest superposed RMSD).
 
@@ -85,71 +97,12 @@ class Coverage:
     reason: str | None = None
 
 
-@dataclass(frozen=True)
-class FrameCount:
-    """How many frames of a set were used, and why the others were not.
-
-    Attributes:
-        used: frames that the distances used.
-        segments: segments among them.
-        left_out: number of frames left out, by reason.
-    """
-
-    used: int
-    segments: int
-    left_out: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """All measures of one set of samples against a reference.
-
-    Attributes:
-        distances: Wasserstein-1 distances, in a fixed order.
-        divergences: other measures of one ensemble against another, in a fixed order.
-        coverage: coverage both ways, and between halves of the reference as its floor.
-        samples: counts of the samples.
-        reference: counts of the reference.
-        notes: what a reader has to know to judge the numbers.
-        settings: the settings as plain values.
-        seed: the seed of every draw.
-        legacy: the numbers of a published benchmark, None where they were not asked for.
-    """
-
-    distances: tuple[Distance, ...]
-    divergences: tuple[Distance, ...]
-    coverage: tuple[Coverage, ...]
-    samples: FrameCount
-    reference: FrameCount
-    notes: tuple[str, ...]
-    settings: dict[str, Any]
-    seed: int
-    legacy: LegacyNumbers | None = None
-
-    def distance(self, name: str) -> Distance:
-        """Return the distance of that name.
-
-        Raises:
-            KeyError: there is none of that name.
-        """
-        for distance in (*self.distances, *self.divergences):
-            if distance.name == name:
-                return distance
-        raise KeyError(name)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values under a versioned schema; no number in it is NaN."""
-        values = asdict(self)
-        for kind in ("distances", "divergences"):
-            values[kind] = {entry.pop("name"): entry for entry in values[kind]}
-        return {"schema_version": SCHEMA_VERSION, **values}
-
-
 def measure_of_rows(
     label: str,
     unit: str,
     rows: Float[np.ndarray, " rows"] | None,
     floor: Float[np.ndarray, " splits"],
+    largest: float = math.inf,
 ) -> Measure:
     """Return a measure from its value and resamples (``rows``, value first) and its floors.
 
@@ -158,6 +111,7 @@ def measure_of_rows(
         unit: unit of all numbers.
         rows: None where there are no samples.
         floor: the measure between halves of the reference.
+        largest: the largest value that the number can have; the smallest is 0.
     """
     measure = Measure(
         label, unit, None, floor_mean=float(floor.mean()), floor_max=float(floor.max())
@@ -174,20 +128,12 @@ def measure_of_rows(
     # would lie to one side of the value.
     centred = rows[1:] - rows[1:].mean() + value
     low, high = np.quantile(centred, [0.025, 0.975])
-    return replace(measure, value=value, low=max(float(low), 0.0), high=float(high))
+    return replace(measure, value=value, low=max(float(low), 0.0), high=min(float(high), largest))
 
 
 def unmeasured(name: str, method: str, unit: str, reason: str) -> Distance:
     """Return a distance without numbers and with the reason."""
     return Distance(name, method, Measure("mean over terms", unit, None, reason=reason), ())
-
-
-def compare(before: Evaluation, after: Evaluation) -> dict[str, Verdict]:
-    """Say for each pooled distance whether ``after`` is better than ``before``."""
-    return {
-        distance.name: compare_measures(distance.pooled, after.distance(distance.name).pooled)
-        for distance in before.distances
-    }
 
 
 def compare_measures(before: Measure, after: Measure) -> Verdict:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 
 from trajgen.analysis.features import Feature
-from trajgen.analysis.histograms import group_histograms
 from trajgen.data.records import BeadFrames
 from trajgen.errors import InputError
 from trajgen.geometry.superposition import rmsd, rmsd_matrix
@@ -89,43 +88,27 @@ def mirror_image_distance(structure_nm: Float[np.ndarray, "beads 3"]) -> float:
     return float(rmsd(both[0], both[1]))
 
 
-def native_and_mirror_shares(
-    distances: NativeDistances,
-    weights: Float[np.ndarray, " frames"],
-    groups: Int[np.ndarray, " frames"],
-    factors: Float[np.ndarray, "k groups"],
-    cutoff_nm: float = 0.25,
-) -> Float[np.ndarray, "k 2"]:
-    """Return the shares of frames at the structure and at its mirror image, a row for each of k.
+def at_native(distances: NativeDistances, cutoff_nm: float) -> Bool[np.ndarray, " frames"]:
+    """Say which frames are at the structure: within the cutoff, and nearer than its mirror image.
 
-    A frame is at the one of the two that is closer, if within the cutoff; at equal distance it is
-    at neither. In row ``r`` frame ``i`` has the mass ``weights[i] * factors[r, groups[i]]``, as in
-    ``group_wasserstein``; of signed weightings give the positive and the negative part in turn.
-
-    Args:
-        distances: distances of the frames.
-        weights: weight of each frame.
-        groups: group of each frame, counted from 0.
-        factors: factor of each group, a row for each weighting.
-        cutoff_nm: RMSD within which a frame is at a structure.
+    A frame at equal distance from both is at neither.
 
     Raises:
-        InputError: the cutoff is not above 0, or the frames of a row have no mass.
+        InputError: the cutoff is not above 0.
     """
+    _require_cutoff(cutoff_nm)
+    return (distances.native_nm <= cutoff_nm) & (distances.native_nm < distances.mirror_nm)
+
+
+def at_mirror(distances: NativeDistances, cutoff_nm: float) -> Bool[np.ndarray, " frames"]:
+    """Say which frames are at the mirror image of the structure; see ``at_native``."""
+    _require_cutoff(cutoff_nm)
+    return (distances.mirror_nm <= cutoff_nm) & (distances.mirror_nm < distances.native_nm)
+
+
+def _require_cutoff(cutoff_nm: float) -> None:
     if not cutoff_nm > 0:
         raise InputError(f"cutoff_nm is {cutoff_nm}; wanted is an RMSD above 0")
-    native, mirror = distances.native_nm, distances.mirror_nm
-    states = np.full(len(native), -1)
-    states[(native <= cutoff_nm) & (native < mirror)] = 0
-    states[(mirror <= cutoff_nm) & (mirror < native)] = 1
-    masses, elsewhere = group_histograms(states, 2, weights, groups, factors)
-    total = masses.sum(axis=1) + elsewhere
-    if not (total > 0).all():
-        raise InputError(
-            f"shares need frames with a mass above 0; {int((total <= 0).sum())} of {len(total)} "
-            f"weightings of {len(weights)} frames have none"
-        )
-    return masses / total[:, None]
 
 
 def _with_mirror_image(structure_nm: np.ndarray) -> torch.Tensor:

@@ -1,0 +1,64 @@
+"""Measures as the texts of table cells, and the names that readers know them by."""
+
+from trajgen.analysis.measures import Measure
+
+#: Names of the measures in tables.
+NAMES = {
+    "tica_2d": "TICA, first two coordinates",
+    "tica_0": "TICA, slowest coordinate",
+    "end_to_end": "end-to-end distance",
+    "radius_of_gyration": "radius of gyration",
+    "rmsd": "RMSD to the structure",
+    "bond": "bond length",
+    "angle": "bond angle",
+    "dihedral": "dihedral",
+    "jensen_shannon_dihedral": "Jensen-Shannon, dihedrals",
+    "jensen_shannon_tica_0": "Jensen-Shannon, TIC 0",
+    "jensen_shannon_tica_2d": "Jensen-Shannon, TIC 0 and 1",
+    "energy_tica_0": "energy distance, TIC 0",
+    "energy_end_to_end": "energy distance, end-to-end distance",
+    "energy_radius_of_gyration": "energy distance, radius of gyration",
+    "energy_bond": "energy distance, bond length",
+    "energy_angle": "energy distance, bond angle",
+    "energy_rmsd": "energy distance, RMSD to the structure",
+    "free_energy_tica_2d": "free energy over TIC 0 and 1",
+    "contacts": "contact probabilities",
+}
+
+
+def times_floor(measure: Measure) -> float:
+    """Return a measure as a multiple of the largest distance between halves of the reference."""
+    if measure.value is None:
+        return 0.0
+    if not measure.floor_max:
+        return 0.0 if measure.value == 0 else float("inf")
+    return measure.value / measure.floor_max
+
+
+def value_text(measure: Measure) -> str:
+    """Return a number with its unit, or why there is none."""
+    if measure.value is None:
+        return f"not measured ({measure.reason})"
+    return f"{measure.value:.3g} {measure.unit}"
+
+
+def interval_text(measure: Measure) -> str:
+    """Return the interval in brackets, nothing where there is none."""
+    if measure.low is None or measure.high is None:
+        return ""
+    return f"[{measure.low:.3g}, {measure.high:.3g}]"
+
+
+def floor_text(measure: Measure) -> str:
+    """Return the mean floor and the largest."""
+    if measure.floor_mean is None or measure.floor_max is None:
+        return ""
+    return f"{measure.floor_mean:.3g} ({measure.floor_max:.3g})"
+
+
+def judgement_text(measure: Measure) -> str:
+    """Say where a measure lies relative to the floor."""
+    if measure.value is None:
+        return ""
+    times = times_floor(measure)
+    return "within the floor" if times <= 1 else f"{times:.2g} times the largest floor"
