@@ -5,7 +5,7 @@ Heavy libraries load inside the commands, so that ``trajgen --help`` answers at 
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -388,6 +388,10 @@ def evaluate(
         Path | None,
         typer.Option("--reference-topology", help="Of the reference; default --topology."),
     ] = None,
+    resolution: Annotated[
+        Literal["ca", "heavy"],
+        typer.Option("--resolution", help="ca: C-alpha beads; heavy: atoms without hydrogens."),
+    ] = "ca",
     structure: Annotated[
         Path | None,
         typer.Option("--structure", help="Measure the RMSD to it and to its mirror image (PDB)."),
@@ -409,6 +413,7 @@ def evaluate(
     """
     from trajgen.analysis.evaluate import EvaluationSettings
     from trajgen.analysis.evaluation_report import evaluate_to_folder
+    from trajgen.data.mapping import bead_topology
     from trajgen.data.readers import read_bead_structure
     from trajgen.data.sources import open_samples
     from trajgen.files import read_json, require_output
@@ -416,10 +421,11 @@ def evaluate(
 
     settings = load_settings(EvaluationSettings, config, sets or [])
     require_output(out)
-    judged_by = open_samples(reference, reference_topology or topology)
+    judged_by = open_samples(reference, reference_topology or topology, resolution)
+    beads = bead_topology(judged_by.topology)
     groups = [[path] for path in trajectories] if each else [trajectories]
     samples = {
-        ", ".join(map(str, group)): open_samples(group, topology or judged_by.topology)
+        ", ".join(map(str, group)): open_samples(group, topology or beads, resolution)
         for group in groups
     }
     evaluate_to_folder(
@@ -431,7 +437,7 @@ def evaluate(
         {"trajgen_version": __version__, "reference": ", ".join(map(str, reference))},
         choose_progress(),
         {name: found.left_out for name, found in samples.items()},
-        None if structure is None else read_bead_structure(structure, judged_by.topology),
+        None if structure is None else read_bead_structure(structure, beads),
     )
     metrics = read_json(out / "metrics.json")
     if as_json:

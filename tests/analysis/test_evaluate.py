@@ -17,7 +17,6 @@ from trajgen.analysis.evaluate import (
 )
 from trajgen.analysis.evaluation import SCHEMA_VERSION, compare
 from trajgen.analysis.features import bond_lengths, dihedral_angles
-from trajgen.analysis.frame_table import usable_frames
 from trajgen.analysis.kinetics.evaluate_kinetics import KineticsSettings
 from trajgen.analysis.measures import Measure, compare_measures
 from trajgen.analysis.resampling import resampled_against, segment_blocks, split_halves
@@ -145,7 +144,7 @@ def test_frames_that_cannot_be_measured_are_counted(reference):
         "weight is zero": 2,
     }
     assert evaluation.samples.used == reference.n_frames - 5
-    assert usable_frames(reference)[1] == {}
+    assert evaluation.reference.left_out == {}
 
 
 def test_no_usable_sample_is_a_result_with_a_reason(reference):
@@ -179,7 +178,7 @@ def test_short_molecule_and_short_segments_have_reasons(reference):
     segments = np.arange(reference.n_frames) // 2
     small = BeadFrames(topology, reference.positions_nm[:, :3], segments)
     evaluation = evaluate(small, small, SETTINGS, seed=1)
-    assert "too few beads" in evaluation.distance("dihedral").pooled.reason
+    assert "too short" in evaluation.distance("dihedral").pooled.reason
     assert evaluation.distance("angle").pooled.value == pytest.approx(0, abs=1e-12)
     for name in ("tica_2d", "tica_0"):
         assert "longest segment has 2 frames" in evaluation.distance(name).pooled.reason

@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import jensenshannon
 
 from trajgen.analysis.bridges import path_probability, sample_bridges
-from trajgen.analysis.paths import BRIDGES, LARGEST_DISTANCE, path_measures, rarest_flux_pair
+from trajgen.analysis.paths import BRIDGES, LARGEST_JENSEN_SHANNON, path_measures, rarest_flux_pair
 from trajgen.errors import InputError
 
 #: Three states in a row: no direct way from the first to the last.
@@ -77,7 +77,7 @@ def test_frames_in_no_state_are_a_state_of_their_own():
     lost = np.tile([-1] * 6, (10, 1))
     measures = path_measures(lost, CHAIN, 0, 2, seed=1)
     assert measures.valid_share.value == 0
-    assert measures.occupancy_distance.value == pytest.approx(LARGEST_DISTANCE)
+    assert measures.occupancy_distance.value == pytest.approx(LARGEST_JENSEN_SHANNON)
 
 
 def test_no_path_is_the_worst_result():

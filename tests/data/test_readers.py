@@ -13,7 +13,7 @@ from trajgen.data.readers import (
     read_starts,
 )
 from trajgen.data.records import BeadFrames
-from trajgen.data.sources import open_samples, read_trajectory
+from trajgen.data.sources import open_samples, read_all, read_trajectory
 from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
 from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError
@@ -129,14 +129,14 @@ def test_generated_chains_are_read_without_their_frozen_frames(
     path = npz(tmp_path / "sim.npz", beads, time_step_ps=0.5)
     samples = open_samples([path], beads.topology)
     assert samples.left_out == {"frozen chain": 2}
-    np.testing.assert_array_equal(samples.read().positions_nm, beads.positions_nm[:10])
-    np.testing.assert_array_equal(samples.read().segments, [0] * 6 + [1] * 4)
-    assert samples.read().time_step_ps == 0.5
+    np.testing.assert_array_equal(read_all(samples).positions_nm, beads.positions_nm[:10])
+    np.testing.assert_array_equal(read_all(samples).segments, [0] * 6 + [1] * 4)
+    assert read_all(samples).time_step_ps == 0.5
     assert "2 of 12 frames" in caplog.text
     with pytest.raises(InputError, match="does not name its molecule"):
         read_trajectory(path)
     both = open_samples([path, path], beads.topology)
-    assert len(np.unique(both.read().segments)) == 4
+    assert len(np.unique(read_all(both).segments)) == 4
     assert both.left_out == {"frozen chain": 4}
 
 

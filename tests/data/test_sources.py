@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trajgen.data import records, sources
 from trajgen.data.frame_files import save_bead_frames
 from trajgen.data.records import BeadFrames, concatenate
-from trajgen.data.sources import FrameSource, open_samples
+from trajgen.data.sources import FrameSource, open_samples, read_all
 from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
 from trajgen.data.topology import BeadTopology
 from trajgen.data.writers import mdtraj_topology
@@ -85,7 +85,7 @@ def test_files_in_chunks_are_the_files_at_once(
     monkeypatch.setattr(records, "CHUNK_FRAMES", 2)
     for names in (["a.xtc"], ["a.dcd"], ["data"], ["data", "c.safetensors"], ["a.xtc", "data"]):
         source = open_samples([tmp_path / name for name in names], tmp_path / "a.pdb")
-        require_same(joined(source), source.read())
+        require_same(joined(source), read_all(source))
     chunks = open_samples([tmp_path / "a.xtc"], tmp_path / "a.pdb").chunks()
     assert [chunk.n_frames for chunk in chunks] == [10, 10, 5]
 
@@ -101,7 +101,7 @@ def test_an_uneven_step_between_chunks_is_seen(
     trajectory.save_xtc(str(tmp_path / "a.xtc"))
     source = open_samples([tmp_path / "a.xtc"], tmp_path / "a.pdb")
     assert [chunk.time_step_ps for chunk in source.chunks()] == [1.0, None]
-    assert source.read().time_step_ps is None
+    assert read_all(source).time_step_ps is None
 
 
 def test_a_frame_without_a_weight_counts_as_the_mean_of_the_others(tmp_path: Path) -> None:
@@ -109,5 +109,22 @@ def test_a_frame_without_a_weight_counts_as_the_mean_of_the_others(tmp_path: Pat
     save_bead_frames(tmp_path / "b.safetensors", some([0]))
     source = open_samples([tmp_path / "a.safetensors", tmp_path / "b.safetensors"])
     assert joined(source).weights.tolist() == [1.0, 4.0, 2.5]
-    assert source.read().weights.tolist() == [1.0, 4.0, 2.5]
+    assert read_all(source).weights.tolist() == [1.0, 4.0, 2.5]
     assert concatenate([some([0]), some([0])]).weights is None
+
+
+def test_single_precision_of_times_late_in_a_run_is_no_uneven_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 30 ns single precision moves a time by 0.002 ps, a fiftieth of the step."""
+    monkeypatch.setattr(sources, "FILE_CHUNK", 999)
+    times_ps = 30_000 + 0.1 * np.arange(2000)
+    trajectory = mdtraj.Trajectory(
+        some([0] * 2000).positions_nm, mdtraj_topology(TOPOLOGY), times_ps
+    )
+    trajectory[0].save_pdb(str(tmp_path / "a.pdb"))
+    trajectory.save_xtc(str(tmp_path / "a.xtc"))
+    source = open_samples([tmp_path / "a.xtc"], tmp_path / "a.pdb")
+    steps = [chunk.time_step_ps for chunk in source.chunks()]
+    assert steps[0] == pytest.approx(0.1, rel=1e-4)
+    assert steps == [steps[0]] * 3

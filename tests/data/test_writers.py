@@ -10,7 +10,7 @@ import pytest
 
 from trajgen.data.readers import read_bead_structure, read_starts
 from trajgen.data.records import Rollouts
-from trajgen.data.sources import open_samples, read_trajectory
+from trajgen.data.sources import open_samples, read_all, read_trajectory
 from trajgen.data.starts import draw_starts, repeat_starts
 from trajgen.data.topology import BeadTopology
 from trajgen.data.writers import prepare_output, write_rollouts, write_structure
@@ -39,11 +39,11 @@ def test_npz_comes_back(tmp_path: Path, rollouts: Rollouts) -> None:
         np.testing.assert_array_equal(arrays["alive"], rollouts.alive)
     samples = open_samples([path])
     wanted = rollouts.to_frames()
-    assert samples.read().topology == TOPOLOGY
-    assert samples.read().time_step_ps == 2.5
+    assert read_all(samples).topology == TOPOLOGY
+    assert read_all(samples).time_step_ps == 2.5
     assert samples.left_out == {"frozen chain": 10}
-    np.testing.assert_array_equal(samples.read().positions_nm, wanted.positions_nm)
-    np.testing.assert_array_equal(samples.read().segments, wanted.segments)
+    np.testing.assert_array_equal(read_all(samples).positions_nm, wanted.positions_nm)
+    np.testing.assert_array_equal(read_all(samples).segments, wanted.segments)
     card = json.loads((tmp_path / "sim.json").read_text())
     assert card["seed"] == 3
     assert card["frames_alive"] == [7, 4, 0]

@@ -5,14 +5,14 @@ import torch
 from jaxtyping import Float, Int
 
 from trajgen.analysis.measures import Coverage
-from trajgen.data.records import BeadFrames
+from trajgen.data.sources import Frames
 from trajgen.geometry.superposition import nearest_rmsd
 from trajgen.seeding import derive_seed, numpy_generator
 
 
 def coverage(
-    covered: BeadFrames,
-    by: BeadFrames,
+    covered: Frames,
+    by: Frames,
     names: tuple[str, str],
     frames: int,
     cutoff_nm: float,

@@ -4,6 +4,7 @@ Every measure is computed for the value, for its bootstrap resamples and for the
 reference by the same lines: they differ in the weightings of the blocks alone.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from jaxtyping import Float, Int
 from trajgen.analysis.features import Feature
 from trajgen.analysis.frame_table import FrameTable
 from trajgen.analysis.histograms import (
+    LARGEST_JENSEN_SHANNON,
     bin_line,
     bin_plane,
     free_energy_difference,
@@ -69,7 +71,7 @@ def wasserstein_distances(pair: Comparison) -> tuple[Distance, ...]:
     for name, feature in pair.reference.features.items():
         method = _LINE if feature.period is None else _CIRCLE
         if not feature.labels:
-            found.append(unmeasured(name, method, feature.unit, _TOO_FEW_BEADS))
+            found.append(unmeasured(name, method, feature.unit, _NO_TERMS))
             continue
         rows = None
         if pair.against is not None:
@@ -85,7 +87,7 @@ def energy_distances(pair: Comparison) -> tuple[Distance, ...]:
     for name, feature in _lines(pair).items():
         unit = f"√({feature.unit})"
         if not feature.labels:
-            found.append(unmeasured(f"energy_{name}", _ENERGY, unit, _TOO_FEW_BEADS))
+            found.append(unmeasured(f"energy_{name}", _ENERGY, unit, _NO_TERMS))
             continue
         rows = None
         if pair.against is not None:
@@ -96,35 +98,47 @@ def energy_distances(pair: Comparison) -> tuple[Distance, ...]:
 
 
 def jensen_shannon_distances(pair: Comparison) -> tuple[Distance, ...]:
-    """Return Jensen-Shannon distances, binned as MDGen bins torsions and slow coordinates."""
-    dihedrals = pair.reference.features["dihedral"]
-    torsion_name = "jensen_shannon_dihedral"
-    torsion_method = f"{_JSD}, {LINE_BINS} bins on the circle"
-    if dihedrals.labels:
-        edges = torsion_edges(LINE_BINS)
-        bins = np.stack(
-            [bin_line(column, edges) for column in pair.joined(_values("dihedral")).T], axis=1
-        )
-        torsions = _of_histograms(
-            pair, torsion_name, torsion_method, dihedrals.labels, bins, LINE_BINS
-        )
-    else:
-        torsions = unmeasured(torsion_name, torsion_method, "", _TOO_FEW_BEADS)
+    """Return Jensen-Shannon distances, binned as MDGen bins torsions and slow coordinates.
+
+    Where there are backbone and side-chain torsions, ``jensen_shannon_torsions`` is of both.
+    """
+    names = [name for name, f in pair.reference.features.items() if f.period is not None]
+    groups = {name: [name] for name in names}
+    if {"backbone", "side_chain"} <= set(names):
+        groups["torsions"] = ["backbone", "side_chain"]
+    return (
+        *(_torsion_distance(pair, group, parts) for group, parts in groups.items()),
+        *_jensen_shannon_of_tics(pair),
+    )
+
+
+def _torsion_distance(pair: Comparison, group: str, parts: Sequence[str]) -> Distance:
+    name, method = f"jensen_shannon_{group}", f"{_JSD}, {LINE_BINS} bins on the circle"
+    labels = [label for part in parts for label in pair.reference.features[part].labels]
+    if not labels:
+        return unmeasured(name, method, "1", _NO_TERMS)
+    edges = torsion_edges(LINE_BINS)
+    columns = [column for part in parts for column in pair.joined(_values(part)).T]
+    bins = np.stack([bin_line(column, edges) for column in columns], axis=1)
+    return _of_histograms(pair, name, method, labels, bins, LINE_BINS)
+
+
+def _jensen_shannon_of_tics(pair: Comparison) -> tuple[Distance, Distance]:
     line = ("jensen_shannon_tica_0", f"{_JSD}, {LINE_BINS} bins over the joint range")
     plane = ("jensen_shannon_tica_2d", f"{_JSD}, {PLANE_BINS} x {PLANE_BINS} bins, joint range")
     if pair.reference.tics is None:
         reason = pair.no_tica or ""
-        return torsions, unmeasured(*line, "", reason), unmeasured(*plane, "", reason)
+        return unmeasured(*line, "1", reason), unmeasured(*plane, "1", reason)
     tics = _tics(pair)
     mine, theirs = np.split(tics, [pair.samples.n_frames])
     first = bin_line(tics[:, 0], joint_edges(mine[:, 0], theirs[:, 0], LINE_BINS))
     slowest = _of_histograms(pair, *line, ("TIC 0",), first[:, None], LINE_BINS)
     if tics.shape[1] < 2:
-        return torsions, slowest, unmeasured(*plane, "", _ONE_SLOW)
+        return slowest, unmeasured(*plane, "1", _ONE_SLOW)
     grid = [joint_edges(mine[:, axis], theirs[:, axis], PLANE_BINS) for axis in (0, 1)]
     flat = bin_plane(tics[:, :2], grid[0], grid[1])
     both = ("TIC 0 and TIC 1",)
-    return torsions, slowest, _of_histograms(pair, *plane, both, flat[:, None], PLANE_BINS**2)
+    return slowest, _of_histograms(pair, *plane, both, flat[:, None], PLANE_BINS**2)
 
 
 def free_energy_distance(pair: Comparison) -> Distance:
@@ -158,7 +172,7 @@ def contact_distance(pair: Comparison) -> Distance:
     labels = pair.reference.contact_labels
     method = "absolute difference of contact probabilities"
     if not labels:
-        return unmeasured("contacts", method, "", _TOO_FEW_BEADS)
+        return unmeasured("contacts", method, "1", _NO_TERMS)
     rows = None
     if pair.against is not None:
         mine, theirs = pair.against.sides
@@ -167,10 +181,10 @@ def contact_distance(pair: Comparison) -> Distance:
         rows = np.abs(mine[:, :n_blocks] @ pair.samples.contacts - theirs[:, n_blocks:] @ total)
     one, other = pair.halves.sides
     floor = np.abs(one @ pair.reference.contacts - other @ pair.reference.contacts)
-    return _distance("contacts", method, "", labels, rows, floor)
+    return _distance("contacts", method, "1", labels, rows, floor, 1.0)
 
 
-_TOO_FEW_BEADS = "the molecule has too few beads in a chain for this coordinate"
+_NO_TERMS = "the molecule is too short to have this coordinate"
 _ONE_SLOW = "the reference varies along one slow coordinate only"
 
 
@@ -222,7 +236,8 @@ def _of_histograms(
 
     rows = None if pair.against is None else rows_of(pair.against, bins)
     floor = rows_of(pair.halves, bins[pair.samples.n_frames :])
-    return _distance(name, method, "", tuple(labels), rows, floor)
+    largest = LARGEST_JENSEN_SHANNON
+    return _distance(name, method, "1", tuple(labels), rows, floor, largest)
 
 
 def _lines(pair: Comparison) -> dict[str, Feature]:
@@ -245,12 +260,13 @@ def _distance(
     labels: tuple[str, ...],
     rows: Rows | None,
     floor: Float[np.ndarray, "splits terms"],
+    largest: float = math.inf,
 ) -> Distance:
     """Turn rows (the value, then its resamples) and floors into measures, per term and pooled."""
     terms = tuple(
-        measure_of_rows(label, unit, None if rows is None else rows[:, i], floor[:, i])
+        measure_of_rows(label, unit, None if rows is None else rows[:, i], floor[:, i], largest)
         for i, label in enumerate(labels)
     )
     mean_rows = None if rows is None else rows.mean(axis=1)
-    pooled = measure_of_rows("mean over terms", unit, mean_rows, floor.mean(axis=1))
+    pooled = measure_of_rows("mean over terms", unit, mean_rows, floor.mean(axis=1), largest)
     return Distance(name, method, pooled, terms)

@@ -23,6 +23,7 @@ from trajgen.analysis.kinetics.records import Kinetics, TimeSeries
 from trajgen.analysis.legacy import LegacyStrides
 from trajgen.analysis.measures import Coverage
 from trajgen.analysis.nativeness import NativeFeature, mirror_image_distance
+from trajgen.analysis.representation import require_same
 from trajgen.analysis.resampling import Weightings, resampled_against, split_halves
 from trajgen.analysis.shares import shares
 from trajgen.analysis.tica import TicaFit
@@ -114,7 +115,7 @@ def read_samples(source: FrameSource, reference: Reference) -> FrameTable:
     Raises:
         InputError: they are of another molecule than the reference.
     """
-    reference.table.topology.require_same(source.topology, "the reference", "the sample set")
+    require_same(reference.table.topology, source.topology, ("the reference", "the sample set"))
     more = () if reference.structure_nm is None else (NativeFeature(reference.structure_nm),)
     drawn = 2 * reference.settings.coverage_frames
     model = reference.fit.model
@@ -143,7 +144,7 @@ def evaluate(
     Raises:
         InputError: the two are of different molecules, or the reference has no two usable frames.
     """
-    reference.topology.require_same(samples.topology, "the reference", "the sample set")
+    require_same(reference.topology, samples.topology, ("the reference", "the sample set"))
     known = read_reference(reference, settings, seed)
     return judge(read_samples(samples, known), known, left_out)
 
@@ -199,7 +200,7 @@ def _time_series(table: FrameTable) -> TimeSeries:
     """Return the slow coordinates of a table; without any the kinetics say so."""
     tics = np.zeros((table.n_frames, 0)) if table.tics is None else table.tics
     weights = table.weights if len(np.unique(table.weights)) > 1 else None
-    return TimeSeries(tics, table.runs, weights, table.time_step_ps)
+    return TimeSeries(tics, table.segments, weights, table.time_step_ps, table.runs)
 
 
 def _coverages(samples: FrameTable, reference: Reference) -> tuple[Coverage, ...]:
@@ -239,13 +240,7 @@ def _notes(samples: FrameTable, reference: Reference) -> tuple[str, ...]:
             "the reference is one segment: the floor compares its first with its second half in "
             "time, which are correlated"
         )
-    if reference.structure_nm is not None:
-        apart_nm = mirror_image_distance(reference.structure_nm)
-        notes.append(
-            f"the structure and its mirror image are {apart_nm:.3g} nm apart; where that is well "
-            f"below the cutoff of {reference.settings.native_cutoff_nm:g} nm, which of them a "
-            "frame is nearer to says little"
-        )
+    notes += _mirror_notes(reference)
     if reference.fit.reason is not None:
         notes.append(f"TICA was left out: {reference.fit.reason}")
     if reference.fit.n_short_segments:
@@ -254,3 +249,16 @@ def _notes(samples: FrameTable, reference: Reference) -> tuple[str, ...]:
             f"TICA lag of {reference.settings.tica_lag_frames} frames and gave no pair"
         )
     return tuple(notes)
+
+
+def _mirror_notes(reference: Reference) -> list[str]:
+    cutoff_nm = reference.settings.native_cutoff_nm
+    if reference.structure_nm is None:
+        return []
+    apart_nm = mirror_image_distance(reference.structure_nm)
+    if apart_nm > 2 * cutoff_nm:
+        return []
+    return [
+        f"the structure and its mirror image are {apart_nm:.3g} nm apart, less than twice the "
+        f"cutoff of {cutoff_nm:g} nm: some frames are within it of both, and count for the nearer"
+    ]

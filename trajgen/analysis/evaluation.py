@@ -73,6 +73,8 @@ class Evaluation:
         values = asdict(self)
         for kind in ("distances", "divergences", "shares"):
             values[kind] = {entry.pop("name"): entry for entry in values[kind]}
+        if self.kinetics is not None:
+            values["kinetics"] = self.kinetics.to_json()
         return {"schema_version": SCHEMA_VERSION, **values}
 
 

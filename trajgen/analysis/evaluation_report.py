@@ -30,6 +30,7 @@ from trajgen.analysis.kinetics_report import kinetics_sections
 from trajgen.analysis.legacy import LegacyNumber, legacy_numbers
 from trajgen.analysis.measures import Coverage, Distance
 from trajgen.analysis.report import Section, Table, write_report
+from trajgen.analysis.representation import representation_of
 from trajgen.data.sources import FrameSource, read_all
 from trajgen.errors import InputError
 from trajgen.files import whole_folder, write_json
@@ -236,7 +237,7 @@ def _share_section(evaluations: Mapping[str, Evaluation]) -> Section:
     header = ("frames where", "set", "share", "95 % interval", "reference", "its halves differ by")
     return Section(
         "Validity",
-        ("Limits of a physical C-alpha chain; a frame may fail several checks.",),
+        ("Limits of a physical chain or of a protein's atoms; a frame may fail several checks.",),
         (Table("Shares of frames", header, rows),),
     )
 
@@ -276,9 +277,10 @@ def _surface_section(samples: Mapping[str, FrameTable], reference: Reference) ->
     for name, table in samples.items():
         if table.tics is not None:
             surfaces.append(Surface(name, table.tics[:, :2], table.weights))
+    slow_features = representation_of(reference.table.topology).slow_features_text
     caption = (
-        f"−ln p of the first two TICA coordinates of all pair distances, fitted on the reference "
-        f"only (lag {reference.settings.tica_lag_frames} frames, {reference.fit.n_pairs} pairs, "
+        f"−ln p of the first two TICA coordinates of {slow_features}, fitted on the reference only "
+        f"(lag {reference.settings.tica_lag_frames} frames, {reference.fit.n_pairs} pairs, "
         f"autocorrelations {model.eigenvalues[0]:.2f} and {model.eigenvalues[1]:.2f} at the lag), "
         "in kT above the lowest bin of each panel. The grid is that of the reference. Empty bins "
         "are white."

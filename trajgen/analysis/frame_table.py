@@ -8,31 +8,22 @@ may be larger than the memory, and a table that is itself large lies in a tempor
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from trajgen.analysis.bead_validity import bead_validity
 from trajgen.analysis.contacts import contact_counts, contact_indicators
-from trajgen.analysis.features import (
-    Feature,
-    bend_angles,
-    bond_lengths,
-    defined_frames,
-    dihedral_angles,
-    end_to_end_distances,
-    pair_distances,
-    radius_of_gyration,
-)
+from trajgen.analysis.features import Feature
+from trajgen.analysis.representation import Representation, representation_of
 from trajgen.analysis.resampling import segment_blocks
 from trajgen.analysis.tica import TicaEstimator, TicaFit, TicaModel
 from trajgen.data.records import BeadFrames, join_chunks
-from trajgen.data.sources import FrameSource
-from trajgen.data.topology import BeadTopology
+from trajgen.data.sources import Frames, FrameSource, Topology
 from trajgen.seeding import derive_seed, numpy_generator
 
-#: Frames whose pair distances are held at once.
+#: Frames whose features are held at once.
 CHUNK = 16_384
 #: Slow coordinates that are kept.
 KEPT_TICS = 4
@@ -42,27 +33,18 @@ _MOST_BYTES = 2_000_000_000
 UNDEFINED = "consecutive beads coincide or lie on a line"
 WEIGHTLESS = "weight is zero"
 
-_FEATURES: tuple[Callable[[BeadFrames], Feature], ...] = (
-    end_to_end_distances,
-    radius_of_gyration,
-    bond_lengths,
-    bend_angles,
-    dihedral_angles,
-)
-
 
 @dataclass(frozen=True)
 class FrameTable:
     """The coordinates of all frames of a set that can be measured.
 
     Attributes:
-        topology: the beads.
-        features: internal coordinates by name, see ``features``.
+        topology: the beads, or the atoms.
+        features: coordinates by name, see ``representation``.
         tics: slow coordinates, None where there is no TICA.
         contacts: weighted number of frames in contact, of each block and pair.
         contact_labels: the pairs.
-        failures: whether each frame fails a check of validity, by check; none for beads that are
-            no C-alpha atoms, for which there are no limits.
+        failures: whether each frame fails a check of validity, by check.
         segments: segment of each frame.
         runs: like ``segments``, but a new number after every frame that was left out: only within
             a run are frames consecutive.
@@ -74,7 +56,7 @@ class FrameTable:
         left_out: frames of the set that are not in the table, by reason.
     """
 
-    topology: BeadTopology
+    topology: Topology
     features: Mapping[str, Feature]
     tics: Float[np.ndarray, "frames tics"] | None
     contacts: Float[np.ndarray, "blocks pairs"]
@@ -85,7 +67,7 @@ class FrameTable:
     blocks: Int[np.ndarray, " frames"]
     weights: Float[np.ndarray, " frames"]
     time_step_ps: float | None
-    drawn: BeadFrames
+    drawn: Frames
     drawn_rows: Int[np.ndarray, " drawn"]
     left_out: Mapping[str, int]
 
@@ -121,21 +103,15 @@ class Scan:
     left_out: dict[str, int]
 
 
-def usable_frames(frames: BeadFrames) -> tuple[BeadFrames, dict[str, int]]:
-    """Return the frames that can be measured, and the number of others by reason."""
-    usable, counts = _usable(frames)
-    left_out = {reason: count for reason, count in counts.items() if count}
-    return (frames.take(usable) if left_out else frames), left_out
-
-
 def scan(source: FrameSource, tica: TicaEstimator | None = None) -> Scan:
-    """Go through a source once; feed ``tica`` with the pair distances of its usable frames."""
+    """Go through a source once; feed ``tica`` with the features of its usable frames."""
+    measured = representation_of(source.topology)
     masks, segments, runs, weights = [], [], [], []
     steps: set[float | None] = set()
     left_out: Counter[str] = Counter()
     run, before = -1, (-1, False)  # the segment of the last frame, and whether it was usable
     for chunk in _pieces(source):
-        usable, counts = _usable(chunk)
+        usable, counts = _usable(measured, chunk)
         left_out.update(counts)
         shares = _weights(chunk)
         last_segments = np.concatenate([[before[0]], chunk.segments[:-1]])
@@ -149,7 +125,7 @@ def scan(source: FrameSource, tica: TicaEstimator | None = None) -> Scan:
         weights.append(shares[usable])
         steps.add(chunk.time_step_ps)
         if tica is not None and usable.any():
-            tica.add(pair_distances(chunk.take(usable)).values, runs[-1], weights[-1])
+            tica.add(measured.slow_features(chunk.take(usable)), runs[-1], weights[-1])
     return Scan(
         usable=np.concatenate([np.zeros(0, bool), *masks]),
         segments=np.concatenate([np.zeros(0, np.int64), *segments]),
@@ -178,28 +154,23 @@ def tabulate(
         time_blocks: stretches of time that a lone segment is cut into.
         drawn: frames to keep, drawn evenly without replacement.
         seed: base of that draw.
-        more: further coordinates to compute.
+        more: further coordinates of the beads to compute.
     """
+    measured = representation_of(source.topology)
     n = len(found.segments)
     blocks = segment_blocks(found.segments, time_blocks)
     rows = _draw(n, drawn, seed)
-    columns: dict[str, Feature] = {}
-    empty = _no_frames(source)
-    for compute in (*_FEATURES, *more):
-        feature = compute(empty)
-        columns[feature.name] = Feature(
-            feature.name,
-            feature.labels,
-            feature.unit,
-            _room(n, len(feature.labels)),
-            feature.period,
-        )
-    pairs = contact_indicators(empty)
+    empty = measured.no_frames()
+    columns = {
+        feature.name: replace(feature, values=_room(n, len(feature.labels)))
+        for feature in _features(measured, empty, more)
+    }
+    pairs = contact_indicators(measured.beads(empty))
     contacts = np.zeros((int(blocks.max(initial=0)) + 1, len(pairs.labels)))
     n_tics = 0 if tica is None else min(KEPT_TICS, tica.projection.shape[1])
     tics = None if tica is None else _room(n, n_tics)
-    failures = {name: np.zeros(n, dtype=bool) for name in _checks(source.topology)}
-    kept: list[BeadFrames] = [empty]
+    failures = {name: np.zeros(n, dtype=bool) for name in measured.checks}
+    kept: list[Any] = [empty]
     begin, gone_by = 0, 0
     for chunk in _pieces(source):
         usable = found.usable[gone_by : gone_by + chunk.n_frames]
@@ -209,18 +180,14 @@ def tabulate(
             continue
         here = slice(begin, begin + part.n_frames)
         begin = here.stop
-        for compute in (*_FEATURES, *more):
-            feature = compute(part)
+        for feature in _features(measured, part, more):
             columns[feature.name].values[here] = feature.values
         if tica is not None and tics is not None:
-            tics[here] = slow_coordinates(tica, part)[:, :n_tics]
-        contacts += contact_counts(
-            contact_indicators(part), found.weights[here], blocks[here], len(contacts)
-        )
-        if failures:
-            found_here = bead_validity(part)
-            for name in failures:
-                failures[name][here] = getattr(found_here, name)
+            tics[here] = tica.transform(measured.slow_features(part))[:, :n_tics]
+        touching = contact_indicators(measured.beads(part))
+        contacts += contact_counts(touching, found.weights[here], blocks[here], len(contacts))
+        for name, failed in measured.failures(part).items():
+            failures[name][here] = failed
         inside = rows[(rows >= here.start) & (rows < here.stop)] - here.start
         kept.append(part.take(inside))
     return FrameTable(
@@ -242,15 +209,15 @@ def tabulate(
 
 
 def fit_reference_tica(source: FrameSource, lag_frames: int) -> TicaFit:
-    """Fit TICA on the pair distances of the frames of a reference."""
+    """Fit TICA on the frames of a reference."""
     estimator = TicaEstimator(lag_frames)
     scan(source, estimator)
     return estimator.fit()
 
 
-def slow_coordinates(tica: TicaModel, frames: BeadFrames) -> Float[np.ndarray, "frames tics"]:
+def slow_coordinates(tica: TicaModel, frames: Frames) -> Float[np.ndarray, "frames tics"]:
     """Return the slow coordinates of frames in memory."""
-    return tica.transform(pair_distances(frames).values)
+    return tica.transform(representation_of(frames.topology).slow_features(frames))
 
 
 def tabulate_reference(
@@ -267,31 +234,30 @@ def tabulate_reference(
     return tabulate(source, found, fit.model, 2, drawn, seed, more), fit
 
 
-def _pieces(source: FrameSource) -> Iterator[BeadFrames]:
-    """Yield the chunks of a source, none of them empty or too large for its pair distances."""
+def _pieces(source: FrameSource) -> Iterator[Frames]:
+    """Yield the chunks of a source, none of them empty or too large for its features."""
     for chunk in source.chunks():
         for start in range(0, chunk.n_frames, CHUNK):
             yield chunk.take(slice(start, start + CHUNK))
 
 
-def _no_frames(source: FrameSource) -> BeadFrames:
-    beads = source.topology
-    return BeadFrames(beads, np.zeros((0, beads.n_beads, 3), np.float32), np.zeros(0, np.int64))
+def _features(
+    measured: Representation, frames: Frames, more: tuple[Callable[[BeadFrames], Feature], ...]
+) -> tuple[Feature, ...]:
+    beads = measured.beads(frames)
+    return (*measured.features(frames), *(compute(beads) for compute in more))
 
 
-def _checks(topology: BeadTopology) -> tuple[str, ...]:
-    """Return the checks of validity that hold for these beads."""
-    return ("bond", "clash", "explosion") if set(topology.names) == {"CA"} else ()
-
-
-def _usable(frames: BeadFrames) -> tuple[Bool[np.ndarray, " frames"], dict[str, int]]:
-    defined = defined_frames(frames)
+def _usable(
+    measured: Representation, frames: Frames
+) -> tuple[Bool[np.ndarray, " frames"], dict[str, int]]:
+    defined = measured.defined(frames)
     weighted = _weights(frames) > 0
     counts = {UNDEFINED: int((~defined).sum()), WEIGHTLESS: int((defined & ~weighted).sum())}
     return defined & weighted, counts
 
 
-def _weights(frames: BeadFrames) -> Float[np.ndarray, " frames"]:
+def _weights(frames: Frames) -> Float[np.ndarray, " frames"]:
     return np.ones(frames.n_frames) if frames.weights is None else frames.weights.astype(float)
 
 

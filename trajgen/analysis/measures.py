@@ -61,7 +61,8 @@ class Share:
         name: the property, such as ``clash`` or ``native``.
         what: the property in words.
         samples: the share of the samples, with its interval.
-        reference: the share of the reference; the floor is the difference of its halves.
+        reference: the share of the reference. The floor of both is how far the shares of halves of
+            the reference lie apart: to be compared with the difference of the two, not with one.
     """
 
     name: str

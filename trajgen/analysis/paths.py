@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import rel_entr
 
 from trajgen.analysis.bridges import (
     are_connected,
@@ -20,6 +19,7 @@ from trajgen.analysis.bridges import (
     require_transition_matrix,
     sample_bridges,
 )
+from trajgen.analysis.histograms import LARGEST_JENSEN_SHANNON, jensen_shannon_distance
 from trajgen.analysis.measures import Measure
 from trajgen.errors import InputError
 from trajgen.seeding import derive_seed, numpy_generator
@@ -34,14 +34,11 @@ FLOOR_SAMPLES = 10
 #: Fluxes up to this one count as zero, as in MDGen.
 SMALLEST_FLUX = 1e-7
 
-#: The largest Jensen-Shannon distance in natural logarithms, of distributions that share nothing.
-LARGEST_DISTANCE = float(np.sqrt(np.log(2)))
-
 #: Label, unit and largest value of each measure.
 _MEASURES = (
     ("valid paths", "share", 1.0),
     ("mean path probability", "probability", 1.0),
-    ("states visited", "Jensen-Shannon distance", LARGEST_DISTANCE),
+    ("states visited", "Jensen-Shannon distance", LARGEST_JENSEN_SHANNON),
 )
 
 
@@ -119,13 +116,13 @@ def path_measures(
     bridges = sample_bridges(T, start, end, length, BRIDGES, derive_seed(seed, "reference"))
     expected = float(path_probability(bridges, T, start, end).mean())
     if n_paths == 0:
-        worst = (0.0, 0.0, LARGEST_DISTANCE)
+        worst = (0.0, 0.0, LARGEST_JENSEN_SHANNON)
         return _without_paths(worst, "there is no path", expected, 0, BRIDGES)
     generator = numpy_generator(derive_seed(seed, "bootstrap"))
     drawn = generator.multinomial(n_paths, np.full(n_paths, 1 / n_paths), size=RESAMPLES)
     rows = np.concatenate([np.ones((1, n_paths)), drawn])
     visited = rows @ _visits(generated, len(T))
-    distances = _distances(visited, _visits(bridges, len(T)).sum(axis=0))
+    distances = jensen_shannon_distance(visited, _visits(bridges, len(T)).sum(axis=0))
     floor = _floor(T, start, end, n_paths, length, seed)
     return PathMeasures(
         _measure(*_MEASURES[0], rows @ np.isfinite(probability) / n_paths, n_paths),
@@ -187,21 +184,6 @@ def _visits(
     return counts.reshape(len(paths), places).astype(np.float64)
 
 
-def _distances(
-    rows: Float[np.ndarray, "rows places"], reference: Float[np.ndarray, " places"]
-) -> Float[np.ndarray, " rows"]:
-    """Return the Jensen-Shannon distances of rows of counts from the counts of the reference.
-
-    As ``scipy.spatial.distance.jensenshannon``, which gives NaN where rounding makes the divergence
-    of equal counts a little negative.
-    """
-    p = rows / rows.sum(axis=1, keepdims=True)
-    q = reference / reference.sum()
-    middle = (p + q) / 2
-    divergence = (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=1) / 2
-    return np.sqrt(np.maximum(divergence, 0.0))
-
-
 def _floor(
     T: Float[np.ndarray, "states states"],
     start: int,
@@ -218,7 +200,7 @@ def _floor(
             for side, n in (("one", n_paths), ("other", BRIDGES))
         )
         visited = _visits(mine, len(T)).sum(axis=0, keepdims=True)
-        floor[i] = _distances(visited, _visits(others, len(T)).sum(axis=0))[0]
+        floor[i] = jensen_shannon_distance(visited, _visits(others, len(T)).sum(axis=0))[0]
     return floor
 
 

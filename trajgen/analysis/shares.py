@@ -5,14 +5,18 @@ from jaxtyping import Bool, Float
 
 from trajgen.analysis.ensemble import Comparison
 from trajgen.analysis.frame_table import FrameTable
-from trajgen.analysis.measures import Share, measure_of_rows
+from trajgen.analysis.measures import Measure, Share, measure_of_rows
 from trajgen.analysis.nativeness import NativeDistances, at_mirror, at_native
 from trajgen.analysis.resampling import Weightings
 
 _CHECKS = {
     "bond": "a bond is too short or too long",
-    "clash": "two beads are too near each other",
-    "explosion": "a bond or the radius of gyration is beyond all measure",
+    "clash": "two beads or atoms are too near each other",
+    "explosion": "the chain has come apart",
+    "chirality": "an alpha carbon is not L",
+    "peptide plane": "a peptide bond is not planar",
+    "cis peptide": "a peptide bond is cis, not before proline",
+    "ramachandran": "phi and psi are outliers",
 }
 
 
@@ -49,11 +53,14 @@ def _share(
 ) -> Share:
     one, other = _sides(pair.halves, theirs)
     floor = np.abs(one - other)
-    rows, known = None, np.average(theirs, weights=pair.reference.weights)[None]
+    rows, known = None, float(np.average(theirs, weights=pair.reference.weights))
     if pair.against is not None:
         rows = _sides(pair.against, np.concatenate([mine, theirs]))[0]
     samples = measure_of_rows("samples", "share", rows, floor, largest=1.0)
-    return Share(name, what, samples, measure_of_rows("reference", "share", known, floor))
+    reference = Measure(
+        "reference", "share", known, floor_mean=float(floor.mean()), floor_max=float(floor.max())
+    )
+    return Share(name, what, samples, reference)
 
 
 def _sides(

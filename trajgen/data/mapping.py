@@ -49,6 +49,13 @@ def alpha_carbon_beads(atoms: AtomTopology) -> tuple[BeadTopology, tuple[int, ..
     return topology, tuple(alpha[r] for r in kept)
 
 
+def bead_topology(topology: AtomTopology | BeadTopology) -> BeadTopology:
+    """Return the C-alpha beads of a molecule of beads or of atoms."""
+    if isinstance(topology, BeadTopology):
+        return topology
+    return alpha_carbon_beads(topology)[0]
+
+
 def position_map(bead_atoms: Sequence[int], n_atoms: int) -> Float64[np.ndarray, "beads atoms"]:
     """Return C for beads that sit on single atoms."""
     C = np.zeros((len(bead_atoms), n_atoms))

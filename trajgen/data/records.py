@@ -57,11 +57,7 @@ class BeadFrames:
 
     def chunks(self) -> Iterator["BeadFrames"]:
         """Yield the frames segment after segment, ``CHUNK_FRAMES`` at a time."""
-        order = np.argsort(self.segments, kind="stable")
-        contiguous = np.array_equal(order, np.arange(self.n_frames))
-        ordered = self if contiguous else self.take(order)
-        for start in range(0, self.n_frames, CHUNK_FRAMES):
-            yield ordered.take(slice(start, start + CHUNK_FRAMES))
+        return _chunks(self)
 
 
 @dataclass(frozen=True)
@@ -98,6 +94,19 @@ class AtomFrames:
     def take(self, index: Any) -> "AtomFrames":
         """Return the frames that ``index`` (a slice, a mask or indices) picks, in its order."""
         return _take(self, index)
+
+    def chunks(self) -> Iterator["AtomFrames"]:
+        """Yield the frames segment after segment, ``CHUNK_FRAMES`` at a time."""
+        return _chunks(self)
+
+    def without_hydrogens(self) -> "AtomFrames":
+        """Return the frames of all atoms but hydrogens, without forces."""
+        topology, kept = self.topology.without_hydrogens()
+        if len(kept) == self.topology.n_atoms and self.forces is None:
+            return self
+        return replace(
+            self, topology=topology, positions_nm=self.positions_nm[:, list(kept)], forces=None
+        )
 
 
 @dataclass(frozen=True)
@@ -194,6 +203,14 @@ def join_chunks(parts: Sequence[Frames]) -> Frames:
     if isinstance(first, BeadFrames):
         joined["force_variance"] = _join_any(parts, "force_variance", 0.0)
     return replace(first, **joined)
+
+
+def _chunks(frames: Frames) -> Iterator[Frames]:
+    order = np.argsort(frames.segments, kind="stable")
+    contiguous = np.array_equal(order, np.arange(frames.n_frames))
+    ordered = frames if contiguous else frames.take(order)
+    for start in range(0, frames.n_frames, CHUNK_FRAMES):
+        yield ordered.take(slice(start, start + CHUNK_FRAMES))
 
 
 def _join_all(arrays: list[np.ndarray | None]) -> np.ndarray | None:

@@ -1,22 +1,23 @@
 """Frames that are read again and again in chunks, so that files may be larger than the memory.
 
-Whatever has a ``topology`` and yields its frames by ``chunks`` is a source: bead frames in memory
-are one, and so is a list of files. In the chunks of a source the frames of a segment follow each
-other, a segment may go on in the next chunk, and a segment id never comes back.
+Whatever has a ``topology`` and yields its frames by ``chunks`` is a source: frames in memory are
+one, and so is a list of files. Its frames are of beads or of atoms. In the chunks of a source the
+frames of a segment follow each other, a segment may go on in the next chunk, and a segment id never
+comes back.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from trajgen.data.frame_files import load_bead_frames
 from trajgen.data.readers import read_npz_frames
-from trajgen.data.records import BeadFrames, join_chunks
+from trajgen.data.records import AtomFrames, BeadFrames, join_chunks
 from trajgen.data.store import Dataset
-from trajgen.data.topology import BeadTopology
+from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.data.trajectories import (
     COORDINATE_SUFFIXES,
     Solute,
@@ -32,16 +33,24 @@ from trajgen.errors import InputError
 FILE_CHUNK = 10_000
 
 
+F = TypeVar("F", BeadFrames, AtomFrames)
+Topology = BeadTopology | AtomTopology
+Frames = BeadFrames | AtomFrames
+
+#: C-alpha beads, or all atoms but hydrogens.
+Resolution = Literal["ca", "heavy"]
+
+
 @runtime_checkable
 class FrameSource(Protocol):
     """Frames of one molecule that can be gone through more than once."""
 
     @property
-    def topology(self) -> BeadTopology:
-        """The beads."""
+    def topology(self) -> Topology:
+        """The beads or the atoms."""
         ...
 
-    def chunks(self) -> Iterator[BeadFrames]:
+    def chunks(self) -> Iterator[Frames]:
         """Yield all frames; see the head of this file for their order."""
         ...
 
@@ -51,17 +60,17 @@ class FileSource:
     """Trajectories, datasets and generated chains of one molecule, read as they are needed.
 
     Attributes:
-        topology: the beads.
+        topology: the beads or the atoms.
         files: what is read, in order. An ``.npz`` or ``.safetensors`` file is held in memory; a
             dataset is read a shard at a time, a trajectory 10,000 frames at a time.
         left_out: frames that are not there, by reason.
     """
 
-    topology: BeadTopology
+    topology: Topology
     files: "tuple[_Loaded | _Shards | _Trajectory, ...]"
     left_out: dict[str, int]
 
-    def chunks(self) -> Iterator[BeadFrames]:
+    def chunks(self) -> Iterator[Frames]:
         """Yield the frames of one file after the other; their segments stay apart."""
         missing = _mean_weight(array for file in self.files for array in file.weights())
         offset = 0
@@ -72,24 +81,16 @@ class FileSource:
                 weights = chunk.weights
                 if weights is None and missing is not None:
                     weights = np.full(chunk.n_frames, missing)
-                yield replace(
-                    chunk,
-                    topology=self.topology,
-                    segments=chunk.segments + offset,
-                    weights=weights,
-                )
+                changes: dict[str, Any] = {"topology": self.topology, "weights": weights}
+                yield replace(chunk, segments=chunk.segments + offset, **changes)
             offset += last + 1
 
-    def read(self) -> BeadFrames:
-        """Return all frames at once.
 
-        Raises:
-            InputError: a file that is cut or damaged.
-        """
-        return read_all(self)
-
-
-def open_samples(paths: Sequence[Path], topology: Path | BeadTopology | None = None) -> FileSource:
+def open_samples(
+    paths: Sequence[Path],
+    topology: Path | BeadTopology | None = None,
+    resolution: Resolution = "ca",
+) -> FileSource:
     """Open trajectories, generated chains and datasets of one molecule as one source.
 
     Args:
@@ -97,6 +98,8 @@ def open_samples(paths: Sequence[Path], topology: Path | BeadTopology | None = N
             chains are left out and counted); ``.safetensors``; a dataset's folder.
         topology: a structure file for the formats that have none; for an ``.npz`` without one
             also the beads themselves.
+        resolution: C-alpha beads, or the atoms without hydrogens; a dataset has atoms where it
+            came from all-atom frames, an ``.npz`` or ``.safetensors`` file never.
 
     Raises:
         InputError: a file that cannot be opened, one without a topology, or files of different
@@ -104,8 +107,8 @@ def open_samples(paths: Sequence[Path], topology: Path | BeadTopology | None = N
     """
     if not paths:
         raise InputError("there are no files to read; name at least one trajectory")
-    files = [_open(path, topology) for path in paths]
-    first = files[0].topology
+    files = [_open(path, topology, resolution) for path in paths]
+    first: Any = files[0].topology
     for path, file in zip(paths, files, strict=True):
         first.require_same(file.topology, str(paths[0]), str(path))
     lost = sum(file.lost for file in files if isinstance(file, _Loaded))
@@ -113,15 +116,26 @@ def open_samples(paths: Sequence[Path], topology: Path | BeadTopology | None = N
 
 
 def read_all(source: FrameSource) -> BeadFrames:
-    """Return all frames of a source at once."""
-    chunks = list(source.chunks())
-    empty = np.zeros((0, source.topology.n_beads, 3), np.float32)
-    return join_chunks(chunks or [BeadFrames(source.topology, empty, np.zeros(0, np.int64))])
+    """Return all frames of a source of beads at once.
+
+    Raises:
+        InputError: the source is of atoms, or a file of it is cut or damaged.
+    """
+    if not isinstance(source.topology, BeadTopology):
+        raise InputError("the frames are of atoms; wanted are C-alpha beads")
+    chunks: list[Any] = list(source.chunks())
+    return join_chunks(chunks or [no_beads(source.topology)])
+
+
+def no_beads(topology: BeadTopology) -> BeadFrames:
+    """Return a set without a frame."""
+    empty = np.zeros((0, topology.n_beads, 3), np.float32)
+    return BeadFrames(topology, empty, np.zeros(0, np.int64))
 
 
 def read_trajectory(path: Path, topology: Path | BeadTopology | None = None) -> BeadFrames:
-    """Read all frames of one file; see ``open_samples``."""
-    return open_samples([path], topology).read()
+    """Read all beads of one file; see ``open_samples``."""
+    return read_all(open_samples([path], topology))
 
 
 @dataclass(frozen=True)
@@ -148,19 +162,31 @@ class _Shards:
     """A dataset, a shard at a time."""
 
     dataset: Dataset
+    resolution: Resolution
 
     @property
-    def topology(self) -> BeadTopology:
-        return self.dataset.header.beads
+    def topology(self) -> Topology:
+        header = self.dataset.header
+        if self.resolution == "ca":
+            return header.beads
+        if header.atoms is None:
+            raise InputError(
+                f"dataset {self.dataset.path} is of beads only; it has no atoms to measure"
+            )
+        return header.atoms.without_hydrogens()[0]
 
     def weights(self) -> Iterator[np.ndarray]:
         found = (self.dataset.read_weights(entry) for entry in self.dataset.entries)
         return (weights for weights in found if weights is not None)
 
-    def chunks(self) -> Iterator[BeadFrames]:
+    def chunks(self) -> Iterator[Frames]:
         offset = 0
         for entry in self.dataset.entries:
-            shard = numbered(self.dataset.read_beads(entry))
+            if self.resolution == "ca":
+                shard: Any = self.dataset.read_beads(entry)
+            else:
+                shard = self.dataset.read_atoms(entry).without_hydrogens()
+            shard = numbered(shard)
             yield from replace(shard, segments=shard.segments + offset).chunks()
             offset += int(shard.segments.max(initial=-1)) + 1
 
@@ -172,34 +198,40 @@ class _Trajectory:
     path: Path
     structure: Path
     solute: Solute
+    resolution: Resolution
 
     @property
-    def topology(self) -> BeadTopology:
-        return self.solute.beads
+    def topology(self) -> Topology:
+        if self.resolution == "ca":
+            return self.solute.beads
+        return self.solute.topology.without_hydrogens()[0]
 
     def weights(self) -> Iterator[np.ndarray]:
         return iter(())
 
-    def chunks(self) -> Iterator[BeadFrames]:
+    def chunks(self) -> Iterator[Frames]:
         last_ps: list[float] = []
-        beads = list(self.solute.bead_atoms)
+        known_ps: float | None = None
         pieces = iterate_trajectory(self.path, self.structure, self.solute, FILE_CHUNK)
         for positions, times_ps in pieces:
             # With the last time before it, so that an uneven step between chunks is seen too.
             around = np.concatenate([last_ps, times_ps])
             last_ps = [float(times_ps[-1])]
+            step_ps = even_step(around, known_ps) if has_times(self.path) else None
+            known_ps = known_ps or step_ps
+            segments = np.zeros(len(positions), dtype=np.int64)
             try:
-                yield BeadFrames(
-                    topology=self.solute.beads,
-                    positions_nm=positions[:, beads],
-                    segments=np.zeros(len(positions), dtype=np.int64),
-                    time_step_ps=even_step(around) if has_times(self.path) else None,
-                )
+                if self.resolution == "ca":
+                    beads = positions[:, list(self.solute.bead_atoms)]
+                    yield BeadFrames(self.solute.beads, beads, segments, step_ps)
+                else:
+                    atoms = AtomFrames(self.solute.topology, positions, segments, step_ps)
+                    yield atoms.without_hydrogens()
             except InputError as error:
                 raise InputError(f"{self.path}: {error}") from error
 
 
-def numbered(frames: BeadFrames) -> BeadFrames:
+def numbered(frames: F) -> F:
     """Return the frames with their segments counted from 0, as ``concatenate`` numbers them."""
     _, segments = np.unique(frames.segments, return_inverse=True)
     return replace(frames, segments=segments.astype(np.int64))
@@ -213,14 +245,18 @@ def _mean_weight(weights: Iterable[np.ndarray]) -> float | None:
     return total / count if count else None
 
 
-def _open(path: Path, topology: Path | BeadTopology | None) -> _Loaded | _Shards | _Trajectory:
+def _open(
+    path: Path, topology: Path | BeadTopology | None, resolution: Resolution
+) -> _Loaded | _Shards | _Trajectory:
     if path.is_dir():
         dataset = Dataset.open(path)
         if not dataset.entries:
             raise InputError(f"dataset {path} is empty; append frames first")
-        return _Shards(dataset)
+        return _Shards(dataset, resolution)
     require_file(path)
     suffix = path.suffix.lower()
+    if resolution == "heavy" and suffix in (".npz", ".safetensors"):
+        raise InputError(f"{path} holds beads only; atoms come from a trajectory or a dataset")
     if suffix == ".npz":
         return _Loaded(*read_npz_frames(path, topology))
     if suffix == ".safetensors":
@@ -228,4 +264,4 @@ def _open(path: Path, topology: Path | BeadTopology | None) -> _Loaded | _Shards
     if isinstance(topology, BeadTopology) or (topology is None and suffix in COORDINATE_SUFFIXES):
         raise InputError(f"{path} has no topology of its own; add --topology STRUCTURE.pdb")
     structure = topology if topology is not None else path
-    return _Trajectory(path, structure, read_solute(structure))
+    return _Trajectory(path, structure, read_solute(structure), resolution)

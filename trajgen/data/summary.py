@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from trajgen.checkpoint import read_card
-from trajgen.data.sources import open_samples
+from trajgen.data.sources import open_samples, read_all
 from trajgen.data.store import Dataset
 from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError
@@ -66,7 +66,7 @@ def summarise_checkpoint(path: Path) -> dict[str, Any]:
 def summarise_trajectory(path: Path, topology: Path | None) -> dict[str, Any]:
     """Return the molecule, the amount and the spacing of a trajectory's frames."""
     samples = open_samples([path], topology)
-    frames = samples.read()
+    frames = read_all(samples)
     return {
         "kind": "trajectory",
         **_molecule(frames.topology),

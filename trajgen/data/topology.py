@@ -143,6 +143,33 @@ class AtomTopology:
                 return atom
         return None
 
+    def without_hydrogens(self) -> tuple["AtomTopology", tuple[int, ...]]:
+        """Return the topology of all other atoms, and their indices in this one."""
+        kept = tuple(i for i, element in enumerate(self.elements) if element not in ("H", "D"))
+        place = {atom: number for number, atom in enumerate(kept)}
+        bonds = [(place[a], place[b]) for a, b in self.bonds if a in place and b in place]
+        heavy = AtomTopology(
+            names=tuple(self.names[i] for i in kept),
+            elements=tuple(self.elements[i] for i in kept),
+            atom_residues=tuple(self.atom_residues[i] for i in kept),
+            residues=self.residues,
+            residue_numbers=self.residue_numbers,
+            chains=self.chains,
+            bonds=tuple(bonds),
+        )
+        return heavy, kept
+
+    def require_same(self, other: "AtomTopology", mine: str, theirs: str) -> None:
+        """Raise InputError unless ``other`` has the same atoms; the texts name both sides."""
+        parts = ("residues", "chains", "atom_residues", "names")
+        for part in parts:
+            if getattr(self, part) != getattr(other, part):
+                raise InputError(
+                    f"{mine} has {self.n_atoms} atoms in {len(self.residues)} residues and "
+                    f"{theirs} has {other.n_atoms} in {len(other.residues)}; their {part} "
+                    "differ; use files with the same atoms in the same order"
+                )
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for YAML and JSON."""
         return {

@@ -162,13 +162,23 @@ def has_times(path: Path) -> bool:
     return path.suffix.lower() in _TIMED_SUFFIXES
 
 
-def even_step(times_ps: np.ndarray) -> float | None:
-    """Return the step of evenly spaced times, None where they are not."""
-    steps = np.diff(times_ps.astype(np.float64))
-    if len(steps) == 0 or not steps[0] > 0 or not np.allclose(steps, steps[0], rtol=1e-3):
+def even_step(times_ps: np.ndarray, known_ps: float | None = None) -> float | None:
+    """Return the step of evenly spaced times, None where they are not.
+
+    Args:
+        times_ps: the times.
+        known_ps: the step of times before these, which theirs must be; None for any.
+    """
+    times = times_ps.astype(np.float64)
+    if len(times) < 2 or not times[1] > times[0]:
         return None
     # Files hold times in single precision; the mean over many frames restores the digits.
-    return float(np.round(steps.mean(), 6))
+    mean_ps = float(np.round((times[-1] - times[0]) / (len(times) - 1), 6))
+    step_ps = mean_ps if known_ps is None else known_ps
+    # Late in a long run that precision alone makes even steps look uneven.
+    rounding_ps = 2 * np.finfo(np.float32).eps * np.abs(times).max()
+    even = np.allclose(np.diff(times), step_ps, rtol=1e-3, atol=rounding_ps)
+    return step_ps if even else None
 
 
 def require_file(path: Path) -> None:

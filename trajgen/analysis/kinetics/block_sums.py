@@ -91,7 +91,7 @@ def block_sums(
         multiples: number of lags τ, 2 τ, … at which transitions are counted.
         max_lag_frames: longest lag of the autocorrelation.
     """
-    tics, segments, weights = series.tics, series.segments, series.weights
+    tics, segments, weights = series.tics, series.consecutive, series.weights
     time_step_ps = float(series.time_step_ps or 0.0)
     micro, macro = [], []
     if states is not None and microstates is not None:

@@ -121,7 +121,7 @@ def _measured(
 ) -> Kinetics:
     lag = _lag_frames(lag_ps, reference)
     fit = fit_states(
-        reference.tics, reference.segments, reference.weights, lag, settings.states, seed
+        reference.tics, reference.consecutive, reference.weights, lag, settings.states, seed
     )
 
     def resampled(series: TimeSeries, name: str) -> ResampledSet:
@@ -197,6 +197,7 @@ def _sorted(series: TimeSeries, n_tics: int) -> TimeSeries:
         series,
         tics=series.tics[order, :n_tics].astype(np.float64),
         segments=series.segments[order],
+        runs=None if series.runs is None else series.runs[order],
         weights=None if series.weights is None else series.weights[order].astype(np.float64),
     )
 

@@ -15,9 +15,9 @@ from deeptime.markov.msm import MaximumLikelihoodMSM
 from deeptime.markov.tools.analysis import mfpt
 from jaxtyping import Float, Int
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial.distance import jensenshannon
 from scipy.stats import spearmanr
 
+from trajgen.analysis.histograms import jensen_shannon_distance
 from trajgen.analysis.kinetics.estimates import Estimate
 from trajgen.analysis.tica import lagged_pairs
 from trajgen.errors import InputError
@@ -229,7 +229,7 @@ def compare_models(sample: MarkovModel, reference: MarkovModel) -> ModelComparis
         population_error = Estimate(None, "the two have no state in common")
     known = reference.active
     return ModelComparison(
-        population_jsd=Estimate(_jensen_shannon(mine, theirs)),
+        population_jsd=Estimate(float(jensen_shannon_distance(mine, theirs))),
         population_error=population_error,
         transition_rank_correlation=_rank_correlation(
             sample.all_transitions(), reference.all_transitions(), known
@@ -250,13 +250,6 @@ def _largest_connected(counts: Float[np.ndarray, "states states"]) -> Int[np.nda
         if inside > 0 and (len(members), inside) > size:
             largest, size = members, (len(members), inside)
     return largest
-
-
-def _jensen_shannon(p: Float[np.ndarray, " states"], q: Float[np.ndarray, " states"]) -> float:
-    with np.errstate(invalid="ignore"):
-        distance = float(jensenshannon(p, q))
-    # Rounding may leave the root of a number a little below zero where the two are equal.
-    return 0.0 if math.isnan(distance) else distance
 
 
 def _rank_correlation(

@@ -27,15 +27,24 @@ class TimeSeries:
         segments: segment of each frame; the frames of a segment follow each other in file order.
         weights: statistical weight of each frame, None for equal weights.
         time_step_ps: time between frames that follow each other, None where it is not known.
+        runs: like ``segments``, but a new number after every frame that is missing: only within a
+            run do frames follow each other. None where no frame is missing. Segments stay the
+            blocks of the bootstrap.
     """
 
     tics: Float[np.ndarray, "frames tics"]
     segments: Int[np.ndarray, " frames"]
     weights: Float[np.ndarray, " frames"] | None = None
     time_step_ps: float | None = None
+    runs: Int[np.ndarray, " frames"] | None = None
+
+    @property
+    def consecutive(self) -> Int[np.ndarray, " frames"]:
+        """The run of each frame: those of one run follow each other."""
+        return self.segments if self.runs is None else self.runs
 
     def __post_init__(self) -> None:
-        for name in ("segments", "weights"):
+        for name in ("segments", "weights", "runs"):
             values = getattr(self, name)
             if values is not None and len(values) != len(self.tics):
                 raise InputError(

@@ -198,7 +198,7 @@ def _matrix(values: Float[np.ndarray, "states states"]) -> Matrix:
 
 
 def _left_out(of: ResampledSet, fit: StatesFit, lag_frames: int) -> dict[str, int]:
-    _, lengths = np.unique(of.series.segments, return_counts=True)
+    _, lengths = np.unique(of.series.consecutive, return_counts=True)
     counts = {
         "frames in segments that are not longer than the lag": int(
             lengths[lengths <= lag_frames].sum()
