@@ -20,7 +20,9 @@ from trajgen.analysis.figures import (
     stacked_bars,
     training_curves,
 )
+from trajgen.analysis.legacy import LegacyStrides
 from trajgen.analysis.report import Figure, Section, Table, prefix_ids, render_report, write_report
+from trajgen.data.sources import open_samples
 from trajgen.errors import InputError
 from trajgen.files import read_json
 from trajgen.progress import Progress, ProgressTask
@@ -202,6 +204,15 @@ class Steps(Progress):
                 seen.append((label, total, status))
 
         return Task()
+
+
+def test_legacy_numbers_of_atoms_are_refused_before_the_work(shared_data, tmp_path):
+    structure = shared_data / "fastfolder_pdb" / "chignolin_1uao.pdb"
+    atoms = open_samples([structure], None, "heavy")
+    settings = EvaluationSettings(legacy=LegacyStrides())
+    with pytest.raises(InputError, match="legacy numbers are of C-alpha beads"):
+        evaluate_to_folder({"a": atoms}, atoms, tmp_path / "x", settings, 1, {})
+    assert not (tmp_path / "x").exists()
 
 
 def test_folder_has_metrics_and_a_whole_report(tmp_path, fluctuating):

@@ -46,21 +46,23 @@ def value_text(measure: Measure) -> str:
     """Return a number with its unit, or why there is none."""
     if measure.value is None:
         return f"not measured ({measure.reason})"
-    return f"{measure.value:.3g} {measure.unit}"
+    unit = "" if measure.unit in ("1", "share") else f" {measure.unit}"
+    return _number(measure.value, measure.unit) + unit
 
 
 def interval_text(measure: Measure) -> str:
     """Return the interval in brackets, nothing where there is none."""
     if measure.low is None or measure.high is None:
         return ""
-    return f"[{measure.low:.3g}, {measure.high:.3g}]"
+    return f"[{_number(measure.low, measure.unit)}, {_number(measure.high, measure.unit)}]"
 
 
 def floor_text(measure: Measure) -> str:
     """Return the mean floor and the largest."""
     if measure.floor_mean is None or measure.floor_max is None:
         return ""
-    return f"{measure.floor_mean:.3g} ({measure.floor_max:.3g})"
+    mean, largest = (_number(x, measure.unit) for x in (measure.floor_mean, measure.floor_max))
+    return f"{mean} ({largest})"
 
 
 def judgement_text(measure: Measure) -> str:
@@ -68,4 +70,13 @@ def judgement_text(measure: Measure) -> str:
     if measure.value is None:
         return ""
     times = times_floor(measure)
-    return "within the floor" if times <= 1 else f"{times:.2g} times the largest floor"
+    return "within the floor" if times <= 1 else f"{times_text(times)} times the largest floor"
+
+
+def times_text(times: float) -> str:
+    """Return a ratio in two digits, or as a whole number where it is large."""
+    return f"{times:.2g}" if times < 100 else f"{times:.0f}"
+
+
+def _number(value: float, unit: str) -> str:
+    return f"{value:.1%}" if unit == "share" else f"{value:.3g}"

@@ -14,6 +14,7 @@ from trajgen.analysis.cells import (
     interval_text,
     judgement_text,
     times_floor,
+    times_text,
     value_text,
 )
 from trajgen.analysis.evaluate import (
@@ -32,6 +33,7 @@ from trajgen.analysis.measures import Coverage, Distance
 from trajgen.analysis.report import Section, Table, write_report
 from trajgen.analysis.representation import representation_of
 from trajgen.data.sources import FrameSource, read_all
+from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError
 from trajgen.files import whole_folder, write_json
 from trajgen.progress import SILENT, Progress
@@ -65,10 +67,16 @@ def evaluate_to_folder(
         The folder.
 
     Raises:
-        InputError: ``out`` exists, no samples were given, or a set is of another molecule.
+        InputError: ``out`` exists, no samples were given, a set is of another molecule, or legacy
+            numbers were asked for of atoms.
     """
     if not samples:
         raise InputError("there are no samples to evaluate; name at least one trajectory")
+    if settings.legacy is not None and not isinstance(reference.topology, BeadTopology):
+        raise InputError(
+            "legacy numbers are of C-alpha beads; leave out legacy, or evaluate beads "
+            "(--resolution ca)"
+        )
     evaluations, tables = {}, {}
     with whole_folder(out) as folder:
         with progress.task("evaluate", len(samples) + 1) as task:
@@ -145,7 +153,7 @@ def _summary(evaluation: Evaluation) -> str:
     return (
         f"{within} of {len(measured)} distances are no larger than those between halves of the "
         f"reference itself; farthest from it is {NAMES[worst.name]}, {value_text(worst.pooled)} "
-        f"({times_floor(worst.pooled):.2g} times the largest split-half distance)."
+        f"({times_text(times_floor(worst.pooled))} times the largest split-half distance)."
     )
 
 

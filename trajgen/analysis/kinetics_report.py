@@ -67,9 +67,9 @@ def _tables(measured: Mapping[str, Kinetics], sets: Mapping[str, SetKinetics]) -
         if key in entry.comparison
     ]
     own = [
-        (measure.label, name, value_text(measure), interval_text(measure))
+        (label, name, value_text(measure), interval_text(measure))
         for name, kinetics in sets.items()
-        for measure in _own(kinetics)
+        for label, measure in _own(kinetics)
     ]
     return [
         Table("Kinetics against the reference", header, rows),
@@ -77,9 +77,14 @@ def _tables(measured: Mapping[str, Kinetics], sets: Mapping[str, SetKinetics]) -
     ]
 
 
-def _own(kinetics: SetKinetics) -> list[Measure]:
+def _own(kinetics: SetKinetics) -> list[tuple[str, Measure]]:
     slowest = [lag.time_scales[0] for lag in kinetics.time_scales[:1] if lag.time_scales]
-    return [*slowest, *kinetics.decorrelation_times, *kinetics.integrated_times, kinetics.vamp2]
+    return [
+        *((f"implied time scale, {measure.label}", measure) for measure in slowest),
+        *((f"decorrelation time, {m.label}", m) for m in kinetics.decorrelation_times),
+        *((f"integrated time, {m.label}", m) for m in kinetics.integrated_times),
+        ("VAMP-2 score", kinetics.vamp2),
+    ]
 
 
 def _figures(sets: Mapping[str, SetKinetics]) -> list[Figure]:
