@@ -145,6 +145,14 @@ def test_free_energy_of_two_states_is_that_of_their_ratio():
     assert unvisited == 0
 
 
+def test_weighted_samples_are_at_no_distance_from_themselves():
+    """A bin whose weight is below that of one frame is a visited bin."""
+    q = np.array([1.0, 1e-6])
+    value, unvisited = free_energy_difference(q, q, np.array(q.sum()), 10)
+    assert value == pytest.approx(0, abs=1e-12)
+    assert unvisited == 0
+
+
 def test_mass_off_the_grid_is_not_renormalised_away():
     """Half of the samples elsewhere: every state of the reference is ln 2 higher."""
     q = np.array([2.0, 3.0, 5.0])

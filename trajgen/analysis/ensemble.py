@@ -141,30 +141,32 @@ def _jensen_shannon_of_tics(pair: Comparison) -> tuple[Distance, Distance]:
     return slowest, _of_histograms(pair, *plane, both, flat[:, None], PLANE_BINS**2)
 
 
-def free_energy_distance(pair: Comparison) -> Distance:
-    """Return the root mean square free energy difference on a grid over the reference."""
+def free_energy_distance(pair: Comparison) -> tuple[Distance, int]:
+    """Return the root mean square free energy difference on a grid over the reference.
+
+    The second number is that of the bins that the reference visits and the samples never do.
+    """
     name = "free_energy_tica_2d"
     method = f"root mean square of Δ(−ln p), {SURFACE_BINS} x {SURFACE_BINS} bins of the reference"
     if pair.reference.tics is None:
-        return unmeasured(name, method, "kT", pair.no_tica or "")
+        return unmeasured(name, method, "kT", pair.no_tica or ""), 0
     tics = _tics(pair)
     if tics.shape[1] < 2:
-        return unmeasured(name, method, "kT", _ONE_SLOW)
-    of_reference = tics[pair.samples.n_frames :]
-    edges = [reference_edges(of_reference[:, axis], SURFACE_BINS, 0.0) for axis in (0, 1)]
+        return unmeasured(name, method, "kT", _ONE_SLOW), 0
+    n = pair.samples.n_frames
+    edges = [reference_edges(tics[n:, axis], SURFACE_BINS, 0.0) for axis in (0, 1)]
     bins = bin_plane(tics[:, :2], edges[0], edges[1])
 
-    def rows_of(weightings: Weightings, bins: np.ndarray, n_frames: int) -> Rows:
+    def difference(weightings: Weightings, bins: np.ndarray, n_frames: int) -> tuple[Rows, int]:
         mine, theirs = weightings.histograms(bins, SURFACE_BINS**2)
-        return free_energy_difference(mine, theirs, np.ones(len(mine)), n_frames)[0][:, None]
+        rows, unvisited = free_energy_difference(mine, theirs, np.ones(len(mine)), n_frames)
+        return rows[:, None], int(unvisited[0])
 
-    rows = None
+    rows, unvisited = None, 0
     if pair.against is not None:
-        rows = rows_of(pair.against, bins, pair.samples.n_frames)
-    floor = rows_of(
-        pair.halves, bins[pair.samples.n_frames :], max(pair.reference.n_frames // 2, 1)
-    )
-    return _distance(name, method, "kT", ("TIC 0 and TIC 1",), rows, floor)
+        rows, unvisited = difference(pair.against, bins, n)
+    floor, _ = difference(pair.halves, bins[n:], max(pair.reference.n_frames // 2, 1))
+    return _distance(name, method, "kT", ("TIC 0 and TIC 1",), rows, floor), unvisited
 
 
 def contact_distance(pair: Comparison) -> Distance:

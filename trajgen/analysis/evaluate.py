@@ -164,19 +164,20 @@ def judge(
             reference.seed,
         )
     pair = Comparison(samples, table, against, reference.halves, reference.fit.reason)
+    free_energy, unvisited = free_energy_distance(pair)
     return Evaluation(
         distances=wasserstein_distances(pair),
         divergences=(
             *jensen_shannon_distances(pair),
             *energy_distances(pair),
-            free_energy_distance(pair),
+            free_energy,
             contact_distance(pair),
         ),
         shares=shares(pair, settings.native_cutoff_nm),
         coverage=_coverages(samples, reference),
         samples=_count(samples, left_out or {}),
         reference=_count(table, {}),
-        notes=_notes(samples, reference),
+        notes=(*_notes(samples, reference), *_unvisited_notes(unvisited)),
         settings=settings.model_dump(mode="json"),
         seed=reference.seed,
         kinetics=_kinetics(samples, reference),
@@ -261,4 +262,13 @@ def _mirror_notes(reference: Reference) -> list[str]:
     return [
         f"the structure and its mirror image are {apart_nm:.3g} nm apart, less than twice the "
         f"cutoff of {cutoff_nm:g} nm: some frames are within it of both, and count for the nearer"
+    ]
+
+
+def _unvisited_notes(bins: int) -> list[str]:
+    if bins == 0:
+        return []
+    return [
+        f"the samples never visit {bins} bins of the free energy grid that the reference visits; "
+        "each counts with the mass of one frame"
     ]

@@ -54,9 +54,9 @@ def free_energy_difference(
     ΔF² = Σ q (ln p − ln q)² / Σ q over the bins that the reference visits, each weighted by its
     share of the reference: F = −ln p in kT is that of normalised probabilities, so there is no
     free constant to align. Shares of the samples are of their total mass, on and off the grid:
-    what lies where the reference never was makes every bin of the reference poorer. A bin has at
-    least the mass of one pseudo count, so one that the samples never visited costs a finite
-    amount, and is counted.
+    what lies where the reference never was makes every bin of the reference poorer. A bin that the
+    samples never visited gets the mass of one pseudo count, so it costs a finite amount, and is
+    counted.
 
     Args:
         p: masses of the samples in the bins.
@@ -89,7 +89,7 @@ def free_energy_difference(
             f"{share.max(axis=-1).min():g}; give a smaller share or fewer bins"
         )
     weight = np.where(kept, share, 0.0)
-    visited = np.maximum(p / p_total[..., None], 1.0 / n_frames)
+    visited = np.where(p > 0, p / p_total[..., None], 1.0 / n_frames)
     difference = np.log(visited) - np.log(np.where(kept, share, 1.0))
     square = (weight * difference**2).sum(axis=-1) / weight.sum(axis=-1)
     return np.asarray(np.sqrt(square)), np.asarray((kept & (p <= 0)).sum(axis=-1))
