@@ -21,12 +21,16 @@ def _fits_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_potential() -> Callable[..., Potential]:
     """Return a maker of small potentials with fitted priors and a random network, in float64."""
 
-    def make(sequence: str = "GYDPET", blocks: int = 2, features: int = 16) -> Potential:
+    def make(
+        sequence: str = "GYDPET", blocks: int = 2, features: int = 16, handed: bool = True
+    ) -> Potential:
         frames = make_frames(sequence, 200, seed=3)
         settings = PotentialSettings(
             temperature_K=TEMPERATURE_K,
             priors=PriorSettings(),
-            network=NetworkSettings(blocks=blocks, features=features, radial_functions=8),
+            network=NetworkSettings(
+                blocks=blocks, features=features, radial_functions=8, handed=handed
+            ),
             topology=frames.topology.to_dict(),
         )
         potential = Potential(settings, seed=7)

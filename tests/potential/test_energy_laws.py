@@ -30,10 +30,12 @@ def test_forces_and_torques_add_up_to_nothing(make_potential, chains):
     torch.testing.assert_close(torques, torch.zeros(5, 3).double(), rtol=0, atol=1e-8)
 
 
-def test_mirror_image_differs_by_the_dihedral_prior_alone(make_potential, chains):
-    potential = make_potential()
+def test_mirror_image_differs_by_the_dihedral_prior_and_the_twist(make_potential, chains):
+    potential = make_potential(handed=False)
     mirrored = chains * torch.tensor([1.0, 1.0, -1.0])
     priors = potential.priors
+    handed = make_potential().network
+    assert (handed(mirrored) - handed(chains)).abs().min() > 1e-3
     for term in (priors.bond, priors.angle, priors.repulsion, potential.network):
         torch.testing.assert_close(term(mirrored), term(chains), rtol=1e-10, atol=1e-10)
     difference = potential(mirrored) - potential(chains)

@@ -283,9 +283,9 @@ def test_two_processes_train_the_same_network_as_one(tmp_path):
 
 def test_chignolin_is_fitted_and_its_chain_stays_whole(shared_data, tmp_path):
     folder = shared_data / "chignolin_ca_forces"
-    coordinates = np.load(folder / "chignolin_ca_coords_first13000.npy", mmap_mode="r")[:300]
-    forces = np.load(folder / "chignolin_ca_forces_first13000.npy", mmap_mode="r")[:300]
-    segments = np.load(folder / "trajectory_id_first13000.npy")[:300]
+    coordinates = np.load(folder / "chignolin_ca_coords_first13000.npy", mmap_mode="r")[:3000]
+    forces = np.load(folder / "chignolin_ca_forces_first13000.npy", mmap_mode="r")[:3000]
+    segments = np.load(folder / "trajectory_id_first13000.npy")[:3000]
     frames = BeadFrames(
         topology=BeadTopology.from_residues(parse_sequence("YYDPETGTWY")),
         positions_nm=(coordinates / 10).astype(np.float32),
@@ -298,7 +298,9 @@ def test_chignolin_is_fitted_and_its_chain_stays_whole(shared_data, tmp_path):
     card = read_json(out / "card.json")
     assert card["best_validation_loss"] < card["prior_only_loss"]["validation"]
     potential = Potential.load(out, CPU)
-    rollouts = simulate(potential, frames.positions_nm[::30], SimulationSettings(steps=500), seed=1)
+    rollouts = simulate(
+        potential, frames.positions_nm[::300], SimulationSettings(steps=500), seed=1
+    )
     assert rollouts.alive.all()
     bonds = np.linalg.norm(np.diff(rollouts.positions_nm, axis=2), axis=-1)
     assert bonds.min() > 0.34

@@ -1,8 +1,8 @@
 """Prior energies: the chain itself and its excluded volume, closed forms with plain parameters.
 
 The network learns what the priors leave over. They keep the chain intact where there are no data,
-and the dihedral term is the only one that tells a structure from its mirror image, since all
-others, and the network, see distances and angles only. Parameters are buffers: they are fitted by
+and the dihedral term is the only one of them that tells a structure from its mirror image, since
+all others see distances and angles only. Parameters are buffers: they are fitted by
 ``trajgen.potential.prior_fit``, never by gradient descent.
 """
 

@@ -9,6 +9,10 @@ models of Majewski et al., Nat. Commun. 14, 5739 (2023). A block is
 with the radial basis e and the cosine cutoff c. The filters depend on distances only, so they are
 computed once for each unordered pair and serve both directions. Every pair is computed; that is
 the fastest way for chains of up to about a hundred beads.
+
+Distances cannot tell a chain from its mirror image, and so neither can a sum over them. Therefore
+the first features of a bead know the twist of the chain around it (``Twist``); without it
+(``handed: false``) the network is CGSchNet as published.
 """
 
 import math
@@ -20,9 +24,13 @@ from torch import Tensor, nn
 
 from trajgen.data.topology import BeadTopology
 from trajgen.geometry.internal import all_pairs, distances
+from trajgen.potential.priors import find_terms
 from trajgen.residues import N_BEAD_TYPES
 from trajgen.seeding import torch_generator
 from trajgen.settings import Settings
+
+#: Distance of consecutive C-alpha atoms across a trans peptide bond.
+BOND_NM = 0.38
 
 
 class NetworkSettings(Settings):
@@ -34,6 +42,8 @@ class NetworkSettings(Settings):
         radial_functions: functions of the radial basis.
         cutoff_lower_nm: the network is silent below this distance, where the priors rule.
         cutoff_nm: and beyond this one.
+        handed: whether beads know the twist of the chain around them, which changes its sign in
+            the mirror image; without it the network sees distances alone, as published.
     """
 
     blocks: int = Field(default=4, ge=1)
@@ -41,6 +51,7 @@ class NetworkSettings(Settings):
     radial_functions: int = Field(default=18, ge=2)
     cutoff_lower_nm: float = Field(default=0.3, ge=0)
     cutoff_nm: float = Field(default=1.2, gt=0)
+    handed: bool = True
 
     @model_validator(mode="after")
     def _ordered(self) -> "NetworkSettings":
@@ -119,6 +130,49 @@ class Interaction(nn.Module):
         return self.target_out(torch.tanh(self.target_in(messages)))
 
 
+class Twist(nn.Module):
+    """Features of a bead from the twist of the chain around it.
+
+    Of three consecutive bonds a, b, c the numbers are
+
+        s = a · (b × c) / l³,   t = (a × b) · (b × c) / l⁴,   l = 0.38 nm,
+
+    which are sin φ and cos φ of the dihedral angle times the sines of both bond angles (and the
+    bond lengths in units of l). They are polynomials of the coordinates: smooth everywhere, also
+    where three beads lie on a line and φ is not defined. s changes its sign in the mirror image.
+    A bead takes the numbers of the runs of bonds that it belongs to, in four sums by its place in
+    the run; in an unbranched chain each is one number.
+    """
+
+    runs: Tensor
+    places: Tensor
+
+    def __init__(self, topology: BeadTopology, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        runs = find_terms(topology, excluded_neighbours=0).quadruples
+        self.register_buffer("runs", runs, persistent=False)
+        # Where the four beads of each run take its numbers: four places a bead.
+        self.register_buffer("places", (4 * runs + torch.arange(4)).flatten(), persistent=False)
+        self.inner = _linear(8, width, generator)
+        self.outer = _linear(width, width, generator)
+
+    def forward(
+        self, positions_nm: Float[Tensor, "frames beads 3"]
+    ) -> Float[Tensor, "frames beads width"]:
+        """Return what is added to the features of each bead."""
+        i, j, k, m = self.runs.unbind(-1)
+        a, b, c = (
+            (positions_nm[:, there] - positions_nm[:, here]) / BOND_NM
+            for here, there in ((i, j), (j, k), (k, m))
+        )
+        left, right = torch.linalg.cross(a, b, dim=-1), torch.linalg.cross(b, c, dim=-1)
+        numbers = torch.stack([(a * right).sum(dim=-1), (left * right).sum(dim=-1)], dim=-1)
+        frames, beads = positions_nm.shape[:2]
+        around = numbers.new_zeros(frames, 4 * beads, 2)
+        around = around.index_add(1, self.places, numbers.repeat_interleave(4, dim=1))
+        return self.outer(torch.tanh(self.inner(around.reshape(frames, beads, 8))))
+
+
 class CGSchNet(nn.Module):
     """The network's energy of one molecule, in units of ``energy_scale``.
 
@@ -158,6 +212,7 @@ class CGSchNet(nn.Module):
         self.register_buffer("pairs", pairs, persistent=False)
         self.register_buffer("pair_of", pair_of, persistent=False)
         self.embedding = nn.Parameter(torch.randn(N_BEAD_TYPES, width, generator=generator))
+        self.twist = Twist(topology, width, generator) if settings.handed else None
         self.basis = ExpNormalBasis(settings)
         self.blocks = nn.ModuleList(
             Interaction(settings, generator) for _ in range(settings.blocks)
@@ -171,6 +226,8 @@ class CGSchNet(nn.Module):
         basis = self.basis(apart)
         window = cosine_cutoff(apart, self.lower_nm, self.upper_nm)[..., None]
         features = self.embedding[self.types].expand(len(positions_nm), -1, -1)
+        if self.twist is not None:
+            features = features + self.twist(positions_nm)
         for block in self.blocks:
             features = features + block(features, basis, window, self.pair_of)
         beads = self.head_out(torch.tanh(self.head_in(features)))

@@ -1,0 +1,280 @@
+"""How near the potential comes to the chignolin ensemble that it was trained on, and what it costs.
+
+python scripts/accuracy_chignolin.py --data ../shared/data --out runs/accuracy --json accuracy.json
+
+Trains on 13,000 weighted frames with forces for each seed, simulates 128 chains from native and 128
+from other frames, and compares the second half of both with the reference. Where the two runs
+disagree the simulation was too short, and its numbers are those of its starts: the rows of the
+starts stand beside them. With --holdout the training sees a part of the trajectories only, and the
+rest is measured against as well. Killed, the same command goes on at the seed and stage where it
+was.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from trajgen.analysis.evaluate import (
+    EvaluationSettings,
+    Reference,
+    judge,
+    read_reference,
+    read_samples,
+)
+from trajgen.analysis.evaluation import Evaluation
+from trajgen.analysis.frame_table import FrameTable
+from trajgen.analysis.kinetics.autocorrelation import decorrelation_time, lagged_sums
+from trajgen.analysis.kinetics.transitions import core_transitions
+from trajgen.analysis.nativeness import at_native, native_distances
+from trajgen.analysis.wasserstein import wasserstein
+from trajgen.console import choose_progress, configure_logging, exit_with_code
+from trajgen.data.frame_files import load_rollouts, save_rollouts
+from trajgen.data.importing import FrameArrays, ImportSettings, import_arrays
+from trajgen.data.readers import read_bead_structure
+from trajgen.data.records import BeadFrames, Rollouts
+from trajgen.data.splits import split_by_segment
+from trajgen.data.starts import draw_starts
+from trajgen.data.store import Dataset, DatasetHeader
+from trajgen.device import choose_device, fix_threads
+from trajgen.files import read_json, write_json
+from trajgen.potential.fit import FitSettings, fit_potential
+from trajgen.potential.langevin import SimulationSettings, simulate
+from trajgen.potential.potential import Potential
+from trajgen.seeding import derive_seed
+from trajgen.settings import load_settings
+
+#: Chains are in the folded core within the first RMSD of the structure, unfolded beyond the second.
+FOLDED_NM, UNFOLDED_NM = 0.2, 0.45
+NATIVE_CUTOFF_NM = 0.25
+#: Name, factor and unit of each column; lengths in angstrom as in published tables.
+COLUMNS = {
+    "tica_2d": (1.0, "TIC"),
+    "tica_0": (1.0, "TIC"),
+    "end_to_end": (10.0, "Å"),
+    "bond": (10.0, "Å"),
+    "angle": (1.0, "rad"),
+    "dihedral": (1.0, "rad"),
+}
+GOALS = {
+    "tica_2d": "≤ 0.20", "tica_0": "≤ 0.15", "end_to_end": "≤ 0.5", "bond": "≤ 0.0020",
+    "angle": "≤ 0.02", "dihedral": "≤ 0.10", "native": "0.43 to 0.53", "mirror": "≤ 0.02",
+}  # fmt: skip
+
+
+def import_reference(data: Path, out: Path) -> Dataset:
+    """Import the weighted frames, once."""
+    if (out / "data").exists():
+        return Dataset.open(out / "data")
+    folder = data / "chignolin_ca_forces"
+    settings = ImportSettings(
+        temperature_K=350,
+        hamiltonian="CHARMM22*/TIP3P",
+        sequence="YYDPETGTWY",
+        length_unit="angstrom",
+        energy_unit="kcal/mol",
+    )
+    arrays = FrameArrays(
+        forces=folder / "chignolin_ca_forces_first13000.npy",
+        weights=folder / "msm_weights_first13000.npy",
+        segments=folder / "trajectory_id_first13000.npy",
+    )
+    coords = folder / "chignolin_ca_coords_first13000.npy"
+    return import_arrays(coords, out / "data", settings, arrays)
+
+
+def split_dataset(dataset: Dataset, out: Path, holdout: float) -> tuple[Dataset, BeadFrames]:
+    """Return a dataset of the trajectories to train on, and the frames of the others."""
+    frames = dataset.read_all_beads()
+    kept, held_out = split_by_segment(frames, holdout, seed=0)
+    folder = out / "data-training"
+    if not folder.exists():
+        training = Dataset.create(folder, DatasetHeader(frames.topology))
+        training.append_beads(dataset.entries[0].label, frames.take(kept))
+    return Dataset.open(folder), frames.take(held_out)
+
+
+def starts_of(
+    frames: BeadFrames, structure_nm: np.ndarray, native: bool, chains: int, seed: int
+) -> np.ndarray:
+    """Draw native starts, or only others, by weight."""
+    chosen = at_native(native_distances(frames, structure_nm), NATIVE_CUTOFF_NM) == native
+    return draw_starts(frames.take(chosen), chains, derive_seed(seed, f"starts native={native}"))
+
+
+def measured(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the columns of the table."""
+    row: dict[str, Any] = {}
+    for name, (factor, _) in COLUMNS.items():
+        pooled = evaluation.distance(name).pooled
+        row[name] = None if pooled.value is None else factor * pooled.value
+        row[f"{name}_interval"] = [
+            None if end is None else factor * end for end in (pooled.low, pooled.high)
+        ]
+    for share in evaluation.shares:
+        if share.name in ("native", "mirror"):
+            row[share.name] = share.samples.value
+    return row
+
+
+def floors(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the mean distance between halves of the reference, and its own shares."""
+    row: dict[str, Any] = {}
+    for name, (factor, _) in COLUMNS.items():
+        floor = evaluation.distance(name).pooled.floor_mean
+        row[name] = None if floor is None else factor * floor
+    for share in evaluation.shares:
+        if share.name in ("native", "mirror"):
+            row[share.name] = share.reference.value
+    return row
+
+
+def motion(table: FrameTable, chains: int, steps_per_frame: int) -> dict[str, Any]:
+    """Return transitions per chain and the decorrelation time of TIC 0 in steps."""
+    rmsd_nm = table.features["rmsd"].values[:, 0]
+    crossed = core_transitions(rmsd_nm, table.runs, FOLDED_NM, UNFOLDED_NM)
+    found: dict[str, Any] = {"transitions_per_chain": float(crossed.sum()) / chains}
+    if table.tics is not None and table.n_frames:
+        longest = int(np.unique(table.runs, return_counts=True)[1].max())
+        sums = lagged_sums(table.tics[:, :1], table.runs, table.blocks, max(longest // 2, 1))
+        curve = sums.autocorrelation(np.ones(len(np.unique(table.blocks))))[:, 0]
+        time_found = decorrelation_time(curve, float(steps_per_frame))
+        found["tica_0_decorrelation_steps"] = time_found.value
+        found["tica_0_decorrelation_reason"] = time_found.reason
+    return found
+
+
+def second_half(rollouts: Rollouts) -> tuple[BeadFrames, int]:
+    """Return the frames of the second half that are alive, and the number that are not."""
+    begin = rollouts.alive.shape[1] // 2
+    late = Rollouts(
+        rollouts.topology,
+        np.ascontiguousarray(rollouts.positions_nm[:, begin:]),
+        rollouts.alive[:, begin:],
+        rollouts.time_step_ps,
+    )
+    return late.to_frames(), late.n_lost
+
+
+def simulate_seed(
+    seed: int, arguments: argparse.Namespace, training: Dataset, frames: BeadFrames,
+    structure_nm: np.ndarray,
+) -> dict[str, tuple[np.ndarray, Rollouts]]:  # fmt: skip
+    """Train with one seed and simulate from native and from other starts."""
+    out = arguments.out / f"seed-{seed}"
+    out.mkdir(parents=True, exist_ok=True)
+    device = choose_device("auto")
+    settings = load_settings(
+        FitSettings, None, [f"training.max_minutes={arguments.minutes}", *arguments.set]
+    )
+    if not (out / "potential").exists():
+        fit_potential(training, out / "potential", settings, seed, device, choose_progress())
+    potential = Potential.load(out / "potential", device)
+    simulation = SimulationSettings(steps=arguments.steps, save_every=arguments.save_every)
+    runs = {}
+    for name, native in (("native", True), ("other", False)):
+        starts = starts_of(frames, structure_nm, native, arguments.chains, seed)
+        file = out / f"{name}.safetensors"
+        if not file.is_file():
+            begin = time.perf_counter()
+            noise = derive_seed(seed, f"simulate {name}")
+            save_rollouts(file, simulate(potential, starts, simulation, noise, choose_progress()))
+            write_json(out / f"{name}.json", {"seconds": time.perf_counter() - begin})
+        runs[name] = starts, load_rollouts(file)
+    return runs
+
+
+def measure_seed(
+    seed: int, runs: dict[str, tuple[np.ndarray, Rollouts]], reference: Reference,
+    arguments: argparse.Namespace,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the numbers of both runs of a seed, and of the frames that they started from."""
+    row: dict[str, Any] = {"seed": seed, "starts": {}, "runs": {}}
+    slowest = []
+    for name, (starts, rollouts) in runs.items():
+        late, lost = second_half(rollouts)
+        table = read_samples(late, reference)
+        begun = BeadFrames(rollouts.topology, starts, np.arange(len(starts), dtype=np.int64))
+        row["starts"][name] = measured(judge(read_samples(begun, reference), reference))
+        row["runs"][name] = {
+            **measured(judge(table, reference)),
+            **motion(table, arguments.chains, arguments.save_every),
+            **read_json(arguments.out / f"seed-{seed}" / f"{name}.json"),
+            "share_of_frames_lost": lost / max(lost + late.n_frames, 1),
+        }
+        if table.tics is not None and table.n_frames:
+            slowest.append(table.tics[:, 0])
+    row["tica_0_between_runs"] = wasserstein(*slowest) if len(slowest) == 2 else None
+    return row
+
+
+def print_table(rows: list[dict[str, Any]], floor: dict[str, Any]) -> None:
+    """Print the distances of both runs of each seed, the floor and the goals."""
+    shares = ["native", "mirror"]
+    heads = [f"{name} ({unit})" for name, (_, unit) in COLUMNS.items()]
+    table = Table("set", *heads, *shares, "transitions", "lost", "TIC 0 between runs")
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        values = (row.get(name) for name in (*COLUMNS, *shares))
+        return ["-" if value is None else f"{value:.3g}" for value in values]
+
+    table.add_row("reference, halves", *cells(floor), "", "", "")
+    for row in rows:
+        between = row.get("tica_0_between_runs")
+        for name, run in row["runs"].items():
+            table.add_row(f"seed {row['seed']}, {name} starts", *cells(row["starts"][name]))
+            moved = f"{run['transitions_per_chain']:.2g}"
+            lost = f"{run['share_of_frames_lost']:.2%}"
+            apart = "-" if between is None else f"{between:.2g}"
+            table.add_row(f"seed {row['seed']}, from {name}", *cells(run), moved, lost, apart)
+    table.add_row("goal", *(GOALS[name] for name in (*COLUMNS, *shares)), "", "0", "≤ 0.15")
+    Console(width=180).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with chignolin_ca_forces")
+    parser.add_argument("--out", type=Path, required=True, help="folder of all results")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--minutes", type=float, default=30.0, help="training time of a seed")
+    parser.add_argument("--chains", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=100_000, help="steps of each simulation")
+    parser.add_argument("--save-every", type=int, default=100)
+    parser.add_argument("--holdout", type=float, default=0.0, help="share kept from the training")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--json", type=Path, help="file to write the numbers to")
+    arguments = parser.parse_args()
+    fix_threads()
+    dataset = import_reference(arguments.data, arguments.out)
+    frames = dataset.read_all_beads()
+    native = arguments.data / "fastfolder_pdb" / "chignolin_cln025_ca.pdb"
+    structure_nm = read_bead_structure(native, frames.topology).astype(float)
+    settings = EvaluationSettings(tica_lag_frames=1, floor_splits=20, kinetics=None)
+    training, judged_by = dataset, {"all": frames}
+    if arguments.holdout:
+        training, held_out = split_dataset(dataset, arguments.out, arguments.holdout)
+        judged_by["held out"] = held_out
+    runs = {
+        seed: simulate_seed(seed, arguments, training, frames, structure_nm)
+        for seed in arguments.seeds
+    }
+    result: dict[str, Any] = {"arguments": {k: str(v) for k, v in vars(arguments).items()}}
+    for name, against in judged_by.items():
+        known = read_reference(against, settings, 0, structure_nm)
+        itself = floors(judge(read_samples(against, known), known))
+        rows = [measure_seed(seed, found, known, arguments) for seed, found in runs.items()]
+        Console().print(f"reference: {name}, {against.n_frames} frames")
+        print_table(rows, itself)
+        result[name] = {"floor": itself, "rows": rows}
+    if arguments.json is not None:
+        write_json(arguments.json, result)
+
+
+if __name__ == "__main__":
+    configure_logging()
+    with exit_with_code():
+        main()
