@@ -174,3 +174,19 @@ def test_settings_come_from_file_then_set_then_flag(made: Made, tmp_path: Path) 
     settings = json.loads((tmp_path / "sim.json").read_text())["settings"]
     assert (settings["steps"], settings["save_every"]) == (20, 20)
     assert settings["friction_per_ps"] == 2.0
+
+
+def test_evaluate_measures_atoms(shared_data: Path, tmp_path: Path) -> None:
+    """The models of an NMR entry against themselves: no distance, and no wrong hand."""
+    entry = shared_data / "fastfolder_pdb" / "chignolin_1uao.pdb"
+    out = tmp_path / "evaluation"
+    said = succeed(
+        "evaluate", entry, "--reference", entry, "--resolution", "heavy", "--out", out,
+        "--structure", entry, "--set", "bootstrap_resamples=10", "--json",
+    ).out  # fmt: skip
+    (evaluation,) = json.loads(said)["samples"].values()
+    assert evaluation["distances"]["backbone"]["pooled"]["value"] == 0
+    assert evaluation["shares"]["chirality"]["samples"]["value"] == 0
+    assert evaluation["shares"]["native"]["samples"]["value"] == 1
+    assert evaluation["kinetics"]["reason"] is not None
+    assert (out / "report.html").is_file()

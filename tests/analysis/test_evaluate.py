@@ -140,7 +140,7 @@ def test_frames_that_cannot_be_measured_are_counted(reference):
     evaluation = evaluate(samples, reference, SETTINGS, seed=1, left_out={"failed chain": 7})
     assert evaluation.samples.left_out == {
         "failed chain": 7,
-        "consecutive beads coincide or lie on a line": 3,
+        "consecutive beads or atoms coincide or lie on a line": 3,
         "weight is zero": 2,
     }
     assert evaluation.samples.used == reference.n_frames - 5

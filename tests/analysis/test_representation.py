@@ -15,10 +15,12 @@ from trajgen.analysis.evaluate import (
     read_reference,
     read_samples,
 )
-from trajgen.analysis.frame_table import fit_reference_tica, tabulate_reference
+from trajgen.analysis.frame_table import UNDEFINED, fit_reference_tica, tabulate_reference
 from trajgen.analysis.histograms import jensen_shannon_distance
+from trajgen.analysis.representation import representation_of
 from trajgen.data.records import AtomFrames
 from trajgen.data.sources import open_samples
+from trajgen.data.topology import AtomTopology
 from trajgen.errors import InputError
 
 SETTINGS = EvaluationSettings(
@@ -113,3 +115,31 @@ def test_a_mirrored_molecule_has_the_wrong_hand(peptide: mdtraj.Trajectory, tmp_
     assert shares["chirality"].reference.reason is None
     table, _ = tabulate_reference(chunk, 1, 10, 1)
     assert table.drawn.positions_nm.shape[1] == chunk.topology.n_atoms
+
+
+def test_a_frame_with_three_atoms_on_a_line_is_left_out_and_counted(
+    peptide: mdtraj.Trajectory, tmp_path: Path
+) -> None:
+    path, topology = written(tmp_path, peptide, "a")
+    (chunk,) = open_samples([path], topology, "heavy").chunks()
+    n, ca, c = (chunk.topology.index(1, name) for name in ("N", "CA", "C"))
+    positions = chunk.positions_nm.copy()
+    positions[7, ca] = (positions[7, n] + positions[7, c]) / 2
+    table, _ = tabulate_reference(replace(chunk, positions_nm=positions), 1, 10, 1)
+    assert table.left_out == {UNDEFINED: 1}
+    assert table.n_frames == chunk.n_frames - 1
+
+
+def test_a_check_without_atoms_to_check_is_not_made() -> None:
+    glycines = AtomTopology(
+        names=("N", "CA", "C", "O") * 2,
+        elements=("N", "C", "C", "O") * 2,
+        atom_residues=(0,) * 4 + (1,) * 4,
+        residues=("GLY", "GLY"),
+        residue_numbers=(1, 2),
+        chains=(0, 0),
+        bonds=((0, 1), (1, 2), (2, 3), (2, 4), (4, 5), (5, 6), (6, 7)),
+    )
+    checks = representation_of(glycines).checks
+    assert "chirality" not in checks
+    assert {"bond", "clash", "peptide plane"} <= set(checks)

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from trajgen.data import records, sources
 from trajgen.data.frame_files import save_bead_frames
 from trajgen.data.records import BeadFrames, concatenate
-from trajgen.data.sources import FrameSource, open_samples, read_all
+from trajgen.data.sources import FrameSource, Resolution, open_samples, read_all
 from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
 from trajgen.data.topology import BeadTopology
 from trajgen.data.writers import mdtraj_topology
+from trajgen.errors import InputError
 
 TOPOLOGY = BeadTopology.from_residues(("GLY", "TYR", "ASP"))
 
@@ -128,3 +129,16 @@ def test_single_precision_of_times_late_in_a_run_is_no_uneven_step(
     steps = [chunk.time_step_ps for chunk in source.chunks()]
     assert steps[0] == pytest.approx(0.1, rel=1e-4)
     assert steps == [steps[0]] * 3
+
+
+@pytest.mark.parametrize("resolution", ["ca", "heavy"])
+def test_a_structure_file_is_its_own_topology_whatever_beads_are_known(
+    tmp_path: Path, resolution: Resolution
+) -> None:
+    trajectory = mdtraj.Trajectory(some([0] * 3).positions_nm, mdtraj_topology(TOPOLOGY))
+    trajectory.save_pdb(str(tmp_path / "a.pdb"))
+    source = open_samples([tmp_path / "a.pdb"], TOPOLOGY, resolution)
+    assert sum(chunk.n_frames for chunk in source.chunks()) == 3
+    trajectory.save_xtc(str(tmp_path / "a.xtc"))
+    with pytest.raises(InputError, match="add --topology"):
+        open_samples([tmp_path / "a.xtc"], TOPOLOGY, resolution)

@@ -49,7 +49,7 @@ def coverage(
         by=names[1],
         mean_nm=float(rmsd_nm @ share),
         quantile95_nm=weighted_quantile(rmsd_nm, share, 0.95),
-        share_within=float(share[rmsd_nm <= cutoff_nm].sum()),
+        share_within=min(float(share[rmsd_nm <= cutoff_nm].sum()), 1.0),  # but for rounding
         cutoff_nm=cutoff_nm,
         n_covered=mine.n_frames,
         n_by=theirs.n_frames,

@@ -186,7 +186,7 @@ def contact_distance(pair: Comparison) -> Distance:
     return _distance("contacts", method, "1", labels, rows, floor, 1.0)
 
 
-_NO_TERMS = "the molecule is too short to have this coordinate"
+_NO_TERMS = "the molecule is too short for this coordinate, or its residues have none"
 _ONE_SLOW = "the reference varies along one slow coordinate only"
 
 

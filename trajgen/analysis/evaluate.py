@@ -1,4 +1,4 @@
-"""Compare an ensemble of bead frames with a reference: distances, their noise, and coverage."""
+"""Compare an ensemble of frames with a reference: distances, their noise, and coverage."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

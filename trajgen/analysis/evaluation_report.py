@@ -174,7 +174,7 @@ def _distance_section(evaluations: Mapping[str, Evaluation]) -> Section:
         "Distances to the reference",
         (
             "Each number is the exact Wasserstein-1 distance, in the unit of the coordinate (on "
-            "the circle for dihedrals; sliced over 64 directions for two TICA coordinates), "
+            "the circle for torsions; sliced over 64 directions for two TICA coordinates), "
             "averaged over the terms of the molecule. Zero is best.",
             "The interval comes from a bootstrap over whole segments of the set. The floor is the "
             "same distance between random halves of the reference: a distance at or below it "

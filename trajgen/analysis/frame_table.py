@@ -30,7 +30,7 @@ KEPT_TICS = 4
 #: A table of more bytes lies in a temporary file.
 _MOST_BYTES = 2_000_000_000
 
-UNDEFINED = "consecutive beads coincide or lie on a line"
+UNDEFINED = "consecutive beads or atoms coincide or lie on a line"
 WEIGHTLESS = "weight is zero"
 
 

@@ -19,8 +19,8 @@ them, and kept on purpose:
 7. TICA takes the reference as one stack of frames, as the 350 K data of the benchmark are: lagged
    pairs cross from one trajectory to the next.
 8. The terms of a kind are pooled before they are compared: errors of opposite sign cancel.
-9. The first tenth and the last frame of each trajectory of the samples are left out, by the length
-   of the first trajectory.
+9. Of each trajectory of the samples the first ⌊n/10⌋ − 1 frames and the last one are left out,
+   where n is the length of the first trajectory; with n below 20 all frames stay.
 10. Weights of the samples count in TICA only, those of the reference nowhere. There is no noise.
 """
 

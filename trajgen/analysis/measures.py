@@ -121,15 +121,17 @@ def measure_of_rows(
         return replace(measure, reason="the samples have no frame that can be measured")
     if not np.isfinite(rows).all():
         return replace(measure, reason="the coordinates are too large for a number")
-    value = float(rows[0])
+    value = min(float(rows[0]), largest)  # but for rounding
     if len(rows) == 1:
         return replace(measure, value=value, reason="a single frame gives no interval")
     # A resample of few segments is farther from anything than the sample itself is: without this
     # bias (Efron, Tibshirani 1993, An Introduction to the Bootstrap, ch. 10) the percentiles
     # would lie to one side of the value.
     centred = rows[1:] - rows[1:].mean() + value
-    low, high = np.quantile(centred, [0.025, 0.975])
-    return replace(measure, value=value, low=max(float(low), 0.0), high=min(float(high), largest))
+    low, high = (float(end) for end in np.quantile(centred, [0.025, 0.975]))
+    # Where resamples hardly differ, rounding alone may put the value outside.
+    low, high = max(min(low, value), 0.0), min(max(high, value), largest)
+    return replace(measure, value=value, low=low, high=high)
 
 
 def unmeasured(name: str, method: str, unit: str, reason: str) -> Distance:

@@ -10,11 +10,13 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 
-from trajgen.analysis.atom_validity import CHECKS, atom_validity
+from trajgen.analysis.atom_validity import atom_validity
 from trajgen.analysis.bead_validity import bead_validity
 from trajgen.analysis.features import (
+    SMALLEST_SINE,
     Feature,
     bend_angles,
     bond_lengths,
@@ -24,12 +26,23 @@ from trajgen.analysis.features import (
     pair_distances,
     radius_of_gyration,
 )
-from trajgen.analysis.torsions import backbone_torsions, omega_torsions, side_chain_torsions
+from trajgen.analysis.torsions import (
+    backbone_torsions,
+    find_backbone,
+    find_omega,
+    find_side_chains,
+    omega_torsions,
+    side_chain_torsions,
+)
 from trajgen.data.mapping import alpha_carbon_beads
 from trajgen.data.records import AtomFrames, BeadFrames
 from trajgen.data.sources import Topology, no_beads
 from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.errors import InputError
+from trajgen.geometry.internal import angles
+
+#: Frames of atoms whose angles are computed at once.
+FRAMES_AT_ONCE = 2048
 
 
 class Representation(ABC):
@@ -116,13 +129,19 @@ class Beads(Representation):
 class Atoms(Representation):
     """All atoms but hydrogens."""
 
-    checks = CHECKS
     slow_features_text = "cosines and sines of all backbone and side-chain torsions"
 
     def __init__(self, topology: AtomTopology) -> None:
         self._topology = topology
         self._beads, alpha = alpha_carbon_beads(topology)
         self._alpha = list(alpha)
+        # A check that the molecule has no atoms for is not made.
+        made = atom_validity(self.no_frames()).checks
+        self.checks = tuple(name for name, check in made.items() if check.n_terms)
+        finders = (find_backbone, find_side_chains, find_omega)
+        runs = [torsion.atoms for find in finders for torsion in find(topology)]
+        triples = {part for atoms in runs for part in (atoms[:3], atoms[1:])}
+        self._triples = torch.tensor(sorted(triples), dtype=torch.int64).reshape(-1, 3)
 
     def no_frames(self) -> AtomFrames:
         """Return a set without a frame."""
@@ -154,8 +173,14 @@ class Atoms(Representation):
         return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
 
     def defined(self, frames: AtomFrames) -> Bool[np.ndarray, " frames"]:
-        """Say yes of all frames: positions are finite, and so is every torsion."""
-        return np.ones(frames.n_frames, dtype=bool)
+        """Say which frames have all their torsions: no three atoms of one lie on a line."""
+        bends = np.empty((frames.n_frames, len(self._triples)))
+        for start in range(0, frames.n_frames, FRAMES_AT_ONCE):
+            part = slice(start, start + FRAMES_AT_ONCE)
+            positions = torch.from_numpy(frames.positions_nm[part].astype(np.float64))
+            bends[part] = angles(positions, self._triples).numpy()
+        bent: Bool[np.ndarray, " frames"] = np.all(np.sin(bends) > SMALLEST_SINE, axis=1)
+        return bent
 
     def failures(self, frames: AtomFrames) -> dict[str, Bool[np.ndarray, " frames"]]:
         """Say which frames fail the checks of a protein's atoms."""

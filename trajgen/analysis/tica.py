@@ -16,13 +16,13 @@ from jaxtyping import Float, Int
 #: Pairs of frames handed to the covariances at once; bounds the memory.
 CHUNK = 50_000
 
-#: Directions of a smaller variance (nm²) are left out of the fit; the library's own default.
+#: Directions of a smaller variance are left out of the fit; the library's own default.
 VARIANCE_CUTOFF = 1e-6
 
 
 @dataclass(frozen=True)
 class TicaModel:
-    """A linear map from pair distances to slow coordinates.
+    """A linear map from features to slow coordinates.
 
     Attributes:
         mean: the feature vector that is mapped to zero.
@@ -145,7 +145,7 @@ class TicaEstimator:
 
     def _too_few(self) -> str | None:
         if self._n_features == 0:
-            return "the molecule has no pair of beads"
+            return "the molecule has no features to combine"
         wanted = 2 * self._n_features
         if self.n_pairs >= wanted:
             return None
@@ -166,7 +166,7 @@ def fit_tica(
     """Fit TICA on frames in memory; see ``TicaEstimator``.
 
     Args:
-        features: pair distances, nm.
+        features: such as pair distances (nm), or cosines and sines of torsions.
         segments: segment of each frame.
         weights: statistical weight of each frame, None for equal weights.
         lag_frames: lag in frames.

@@ -261,7 +261,8 @@ def _open(
         return _Loaded(*read_npz_frames(path, topology))
     if suffix == ".safetensors":
         return _Loaded(load_bead_frames(path), 0)
-    if isinstance(topology, BeadTopology) or (topology is None and suffix in COORDINATE_SUFFIXES):
+    # Beads name no atoms, so a file of atoms needs a structure: one that is given, or its own.
+    if suffix in COORDINATE_SUFFIXES and not isinstance(topology, Path):
         raise InputError(f"{path} has no topology of its own; add --topology STRUCTURE.pdb")
-    structure = topology if topology is not None else path
+    structure = topology if isinstance(topology, Path) else path
     return _Trajectory(path, structure, read_solute(structure), resolution)
