@@ -28,7 +28,7 @@ from trajgen.files import (
 )
 from trajgen.settings import read_yaml
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 1
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from al.ledger import read_events
+from al.parts.judge import DISTANCE_NAMES
 from al.status import read_status
 from trajgen.data.store import Dataset
 
@@ -73,7 +74,7 @@ def test_the_ring_closes(left_alone: Path) -> None:
     for entry in metrics["rounds"]:
         for model in ("potential", "surrogate"):
             names = set(entry["distances"][model])
-            assert names == {"tica_2d", "tica_0", "end_to_end", "bond", "angle", "dihedral"}
+            assert names == set(DISTANCE_NAMES)
     status = read_status(left_alone)
     assert (status.state, status.seconds_left) == ("finished", 0.0)
 

@@ -16,7 +16,7 @@ from trajgen.residues import parse_sequence
 from trajgen.seeding import torch_generator
 from trajgen.settings import parse_settings
 
-SMALL = NetworkSettings(blocks=2, features=12, radial_functions=7)
+SMALL = NetworkSettings(blocks=2, features=12, radial_functions=7, handed=True)
 DISTANCES_ONLY = SMALL.model_copy(update={"handed": False})
 
 
