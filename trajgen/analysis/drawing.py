@@ -76,6 +76,8 @@ def to_svg(drawing: Drawing) -> str:
     with warnings.catch_warnings():
         # The width of a letter that Matplotlib's own font lacks is guessed; browsers have it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        # One pass of the layout moves ticks, which changes what it laid out: the second one fits.
+        drawing.draw_without_rendering()
         FigureCanvasSVG(drawing).print_svg(buffer, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].strip()

@@ -235,6 +235,8 @@ def training_curves(curves: Sequence[Curve], loss: str, caption: str) -> Figure:
         axis.set_title(plain(curve.name))
         axis.set_xlabel("optimizer step")
         axis.set_ylabel(plain(loss))
+        # Ticks of more than five signs would push the label off the panel.
+        axis.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
         axis.legend(fontsize=8)
         panels.append(to_svg(drawing))
     return Figure(caption, join_panels(panels))
