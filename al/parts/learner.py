@@ -32,12 +32,15 @@ class LearnerSettings(Settings):
         threads: torch threads of each process.
         together: train both models at the same time (one after the other suits a single GPU).
         device: cpu, cuda or auto.
+        continue_potential: from the second round on, train the potential on from that of the round
+            before, with old and new frames in every batch, and not from new weights.
     """
 
     processes: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
     together: bool = True
     device: Literal["cpu", "cuda", "auto"] = "auto"
+    continue_potential: bool = False
 
 
 class SubprocessLearner:
@@ -136,7 +139,15 @@ class SubprocessLearner:
             *("--config", str(config)),
             *("--seed", str(derive_seed(self.seed, command, round))),
             *("--device", self.settings.device),
+            *self._start(command, round),
         ]
+
+    def _start(self, command: str, round: int) -> list[str]:
+        """Return the flag that names the potential of the round before, where there is one."""
+        before = self.run_folder / "potential" / f"{round - 1:03d}"
+        if command != "fit" or not self.settings.continue_potential or not before.exists():
+            return []
+        return ["--continue-from", str(before)]
 
 
 def _relay(log: Path, offset: int, command: str) -> int:

@@ -7,7 +7,8 @@ from potential_molecules import grow_chains
 from scipy.spatial.transform import Rotation
 
 from trajgen.data.topology import BeadTopology
-from trajgen.potential.energy import ForceField, energy_and_forces
+from trajgen.potential.committee import MemberPass
+from trajgen.potential.energy import energy_and_forces
 from trajgen.potential.priors import Priors, PriorSettings, find_terms
 from trajgen.residues import parse_sequence
 
@@ -65,7 +66,7 @@ def test_energy_and_forces_agree_with_finite_differences(make_potential, chains)
 
 def test_training_forces_can_be_differentiated_for_every_weight(make_potential, chains):
     potential = make_potential()
-    loss = ForceField(potential.network).train()(chains).square().mean()
+    loss = MemberPass(potential.network).train()(chains[None])[0].square().mean()
     loss.backward()
     for name, weight in potential.network.named_parameters():
         assert weight.grad is not None, name

@@ -19,17 +19,18 @@ from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError, WorkError
 from trajgen.files import read_json
 from trajgen.geometry.internal import distances
-from trajgen.potential import fit as fit_module
+from trajgen.potential import training as training_module
+from trajgen.potential.batches import batch_of_step
+from trajgen.potential.dynamics.settings import SimulationSettings
+from trajgen.potential.dynamics.simulate import simulate
 from trajgen.potential.energy import energy_and_forces
 from trajgen.potential.fit import FitSettings, fit_potential
 from trajgen.potential.force_labels import (
-    batch_of_step,
     make_labels,
     mean_force_error,
     read_labelled_frames,
     read_population_frames,
 )
-from trajgen.potential.langevin import SimulationSettings, simulate
 from trajgen.potential.potential import Potential
 from trajgen.potential.prior_fit import fit_priors
 from trajgen.potential.priors import PriorSettings
@@ -58,6 +59,8 @@ def small(**training: object) -> FitSettings:
     return FitSettings.model_validate(
         {
             "network": {"blocks": 1, "features": 16, "radial_functions": 12},
+            "prior_check": None,
+            "ensemble": None,
             "training": {
                 "steps": 12,
                 "batch": 16,
@@ -93,11 +96,11 @@ def test_card_tells_what_was_done(tmp_path):
     assert card["n_frames"] == {"train": 48, "validation": 12}
     assert card["dataset_digest"] == dataset.digest()
     assert (card["seed"], card["steps"]) == (3, 12)
-    assert card["priors"] == ["the repulsion took the default sigma of 0.5 nm"]
+    assert card["prior_notes"] == ["the repulsion took the default sigma of 0.5 nm"]
     assert not (tmp_path / "out.training").exists()
     # The weights that were kept are those of the best row.
     potential = Potential.load(out, CPU)
-    frames, _ = read_labelled_frames(dataset)
+    frames = read_labelled_frames(dataset).frames
     priors = fit_priors(frames, TEMPERATURE_K, PriorSettings()).priors
     labels = make_labels(frames, priors, use_weights=False)
     held_out = labels.take(np.flatnonzero(split_by_segment(frames, 0.2, 3)[1]))
@@ -131,9 +134,10 @@ fit_potential(dataset, root / "out", settings, 1, torch.device("cpu"), Killing()
 """
 
 
-def test_a_killed_fit_goes_on_and_ends_with_the_same_weights(tmp_path):
+@pytest.mark.parametrize("committee", [1, 3])
+def test_a_killed_fit_goes_on_and_ends_with_the_same_weights(tmp_path, committee):
     dataset = write_dataset(tmp_path / "data", labelled_frames())
-    settings = small()
+    settings = small().model_copy(update={"committee": committee})
     whole = fit_potential(dataset, tmp_path / "whole", settings, seed=1, device=CPU)
     child = [sys.executable, "-c", CHILD, str(tmp_path), settings.model_dump_json()]
     killed = subprocess.run(child, env=os.environ, check=False)
@@ -148,6 +152,38 @@ def test_a_killed_fit_goes_on_and_ends_with_the_same_weights(tmp_path):
     assert not (tmp_path / "out.training").exists()
 
 
+def test_a_member_trains_as_if_it_were_alone(tmp_path):
+    dataset = write_dataset(tmp_path / "data", labelled_frames())
+    # Without validation the last average is kept; a low limit clips every gradient.
+    settings = small(validation_fraction=0.0, gradient_clip=1e-3)
+    several = settings.model_copy(update={"committee": 3})
+    alone = fit_potential(dataset, tmp_path / "one", settings, seed=1, device=CPU)
+    beside = fit_potential(dataset, tmp_path / "three", several, seed=1, device=CPU)
+    (network,) = Potential.load(alone, CPU).member_networks()
+    first, second, _ = Potential.load(beside, CPU).member_networks()
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(first.state_dict()[name], value)
+    assert not torch.allclose(second.head_in.weight, network.head_in.weight)
+    rows = [read_json(path / "card.json")["curve"][-1]["train"] for path in (alone, beside)]
+    assert rows[0] != rows[1]
+
+
+def test_the_kept_committee_is_the_best_of_its_mean(tmp_path):
+    dataset = write_dataset(tmp_path / "data", labelled_frames())
+    settings = small().model_copy(update={"committee": 2})
+    out = fit_potential(dataset, tmp_path / "out", settings, seed=3, device=CPU)
+    card, potential = read_json(out / "card.json"), Potential.load(out, CPU)
+    frames = read_labelled_frames(dataset).frames
+    priors = fit_priors(frames, TEMPERATURE_K, PriorSettings()).priors
+    held_out = make_labels(frames, priors, use_weights=False).take(
+        np.flatnonzero(split_by_segment(frames, 0.2, 3)[1])
+    )
+    error = mean_force_error(potential.network, held_out)
+    assert error == pytest.approx(card["best_validation_loss"], rel=1e-5)
+    members = [mean_force_error(n, held_out) for n in potential.member_networks()]
+    assert error < np.mean(members)  # the square is convex
+
+
 def test_the_state_of_another_fit_is_not_taken_over(tmp_path, monkeypatch):
     dataset = write_dataset(tmp_path / "data", labelled_frames())
 
@@ -157,7 +193,7 @@ def test_the_state_of_another_fit_is_not_taken_over(tmp_path, monkeypatch):
     monkeypatch.setattr(Potential, "save", stop)
     with pytest.raises(KeyboardInterrupt):
         fit_potential(dataset, tmp_path / "out", small(), seed=1, device=CPU)
-    with pytest.raises(InputError, match="of another dataset, seed or settings"):
+    with pytest.raises(InputError, match="of another dataset, seed, start or settings"):
         fit_potential(dataset, tmp_path / "out", small(), seed=2, device=CPU)
 
 
@@ -181,8 +217,9 @@ def test_shards_without_forces_are_left_out_with_a_warning(tmp_path, caplog):
     frames = labelled_frames()
     dataset = write_dataset(tmp_path / "data", frames, replace(frames, forces=None))
     with caplog.at_level("WARNING"):
-        read, _ = read_labelled_frames(dataset)
-    assert read.n_frames == frames.n_frames
+        read = read_labelled_frames(dataset)
+    assert read.frames.n_frames == frames.n_frames
+    assert (read.shards == 0).all()
     assert "1 of 2 shards have no forces" in caplog.text
 
 
@@ -207,22 +244,22 @@ def test_mixed_temperatures_are_refused(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_fit_and_names_step_and_frames(tmp_path, monkeypatch):
     dataset = write_dataset(tmp_path / "data", labelled_frames())
-    real = fit_module.force_error
+    real = training_module.force_error
     calls = []
 
     def failing(predicted: torch.Tensor, labels: object) -> torch.Tensor:
         calls.append(labels)
         errors = real(predicted, labels)
         return (
-            torch.where(torch.arange(len(errors)) == 2, torch.nan, errors)
+            torch.where(torch.arange(errors.shape[-1]) == 2, torch.nan, errors)
             if len(calls) == 3
             else errors
         )
 
-    monkeypatch.setattr(fit_module, "force_error", failing)
+    monkeypatch.setattr(training_module, "force_error", failing)
     with pytest.raises(WorkError, match="loss of step 2 is nan") as caught:
         fit_potential(dataset, tmp_path / "out", small(), seed=1, device=CPU)
-    assert f"[{calls[-1].frames[2]}]" in str(caught.value)
+    assert f"[{calls[-1].frames[0, 2]}]" in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
@@ -270,7 +307,8 @@ assert PartialState().num_processes == 2
 @pytest.mark.slow
 def test_two_processes_train_the_same_network_as_one(tmp_path):
     dataset = write_dataset(tmp_path / "data", labelled_frames())
-    settings = small(batch=15)  # shares of eight and of seven frames
+    # Shares of eight and of seven frames.
+    settings = small(batch=15).model_copy(update={"committee": 2})
     one = fit_potential(dataset, tmp_path / "one", settings, seed=1, device=CPU)
     (tmp_path / "child.py").write_text(LAUNCHED)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

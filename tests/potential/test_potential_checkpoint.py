@@ -52,7 +52,7 @@ def test_weights_that_do_not_fit_the_settings_are_refused(make_potential, tmp_pa
     make_potential().save(tmp_path / "out", {})
     file = tmp_path / "out" / "model.safetensors"
     weights = load_file(file)
-    weights.pop("network.embedding")
+    weights.pop("network.members.0.embedding")
     save_file(weights, file)
     card = read_json(tmp_path / "out" / "card.json")
     write_json(tmp_path / "out" / "card.json", {**card, "model_sha256": sha256_of(file)})

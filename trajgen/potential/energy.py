@@ -4,29 +4,15 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 #: An energy: positions in nm to kJ/mol, one value a frame.
 Energy = Callable[[Tensor], Tensor]
 
 
-class ForceField(nn.Module):
-    """An energy module as a module of forces, for what wraps and trains modules."""
-
-    def __init__(self, energy: nn.Module) -> None:
-        super().__init__()
-        self.energy = energy
-
-    def forward(
-        self, positions_nm: Float[Tensor, "frames beads 3"]
-    ) -> Float[Tensor, "frames beads 3"]:
-        """Return forces, kJ/mol/nm; in training mode with a graph behind them."""
-        return energy_and_forces(self.energy, positions_nm, create_graph=self.training)[1]
-
-
 def energy_and_forces(
-    energy: Energy, positions_nm: Float[Tensor, "frames beads 3"], create_graph: bool = False
-) -> tuple[Float[Tensor, " frames"], Float[Tensor, "frames beads 3"]]:
+    energy: Energy, positions_nm: Float[Tensor, "*frames beads 3"], create_graph: bool = False
+) -> tuple[Float[Tensor, "*frames"], Float[Tensor, "*frames beads 3"]]:
     """Return the energy, kJ/mol, and the forces -∂E/∂x, kJ/mol/nm.
 
     Args:

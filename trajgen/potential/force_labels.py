@@ -1,6 +1,5 @@
 """What the network is trained on: mapped forces minus the forces of the priors, frame by frame."""
 
-import functools
 import logging
 from dataclasses import dataclass
 
@@ -13,8 +12,8 @@ from trajgen.data.records import BeadFrames, concatenate
 from trajgen.data.store import Dataset
 from trajgen.errors import InputError
 from trajgen.potential.energy import Energy, energy_and_forces
+from trajgen.potential.label_weights import inverse_variance_weights
 from trajgen.potential.priors import Priors
-from trajgen.seeding import derive_seed, numpy_generator
 
 logger = logging.getLogger(__name__)
 
@@ -23,28 +22,43 @@ EVALUATION_BATCH = 1024
 
 
 @dataclass(frozen=True)
+class LabelledFrames:
+    """The frames of a dataset that have forces.
+
+    Attributes:
+        frames: the frames, in the order of the manifest.
+        shards: for each frame the place of its shard in the manifest.
+        temperature_K: the one temperature of the dataset.
+    """
+
+    frames: BeadFrames
+    shards: Int64[np.ndarray, " frames"]
+    temperature_K: float
+
+
+@dataclass(frozen=True)
 class ForceLabels:
-    """Training data of the network.
+    """Training data of the network: frames, or a batch of frames for each member.
 
     Attributes:
         positions_nm: coordinates, float32.
         residual: mapped forces minus prior forces, kJ/mol/nm, float32.
-        weights: weight of each frame in the loss, one on average.
+        weights: weight of each frame in the loss, one on average over all frames.
         frames: index of each frame among the frames they were made of.
     """
 
-    positions_nm: Float[Tensor, "frames beads 3"]
-    residual: Float[Tensor, "frames beads 3"]
-    weights: Float[Tensor, " frames"]
-    frames: Int64[np.ndarray, " frames"]
+    positions_nm: Float[Tensor, "*frames beads 3"]
+    residual: Float[Tensor, "*frames beads 3"]
+    weights: Float[Tensor, "*frames"]
+    frames: Int64[np.ndarray, "*frames"]
 
     @property
     def n_frames(self) -> int:
         """The number of frames."""
         return len(self.frames)
 
-    def take(self, index: np.ndarray) -> "ForceLabels":
-        """Return the frames that an index array picks."""
+    def take(self, index: Int64[np.ndarray, "*picked"]) -> "ForceLabels":
+        """Return the frames that an index array picks, in its shape."""
         picked = torch.from_numpy(index).to(self.residual.device)
         return ForceLabels(
             self.positions_nm[picked],
@@ -63,8 +77,8 @@ class ForceLabels:
         )
 
 
-def read_labelled_frames(dataset: Dataset) -> tuple[BeadFrames, float]:
-    """Return all frames that have forces, and the one temperature (K) of the dataset.
+def read_labelled_frames(dataset: Dataset) -> LabelledFrames:
+    """Return all frames that have forces.
 
     Raises:
         InputError: no frame has forces, or the shards are of several temperatures.
@@ -77,7 +91,8 @@ def read_labelled_frames(dataset: Dataset) -> tuple[BeadFrames, float]:
             "is a free energy at one temperature: fit a dataset of one"
         )
     parts = [dataset.read_beads(entry) for entry in dataset.entries]
-    labelled = [part for part in parts if part.forces is not None]
+    places = [place for place, part in enumerate(parts) if part.forces is not None]
+    labelled = [parts[place] for place in places]
     if not labelled:
         raise InputError(
             f"dataset {dataset.path} has no forces; force matching needs them: import it with "
@@ -92,7 +107,8 @@ def read_labelled_frames(dataset: Dataset) -> tuple[BeadFrames, float]:
     hamiltonians = {entry.label.hamiltonian for entry in dataset.entries}
     if len(hamiltonians) > 1:
         logger.warning("the dataset mixes the Hamiltonians %s", ", ".join(sorted(hamiltonians)))
-    return concatenate(labelled), temperatures[0]
+    shards = np.repeat(np.array(places, dtype=np.int64), [part.n_frames for part in labelled])
+    return LabelledFrames(concatenate(labelled), shards, temperatures[0])
 
 
 def read_population_frames(dataset: Dataset) -> BeadFrames:
@@ -108,30 +124,60 @@ def read_population_frames(dataset: Dataset) -> BeadFrames:
     return concatenate([dataset.read_beads(entry) for entry in entries or dataset.entries])
 
 
-def make_labels(frames: BeadFrames, priors: Priors, use_weights: bool) -> ForceLabels:
-    """Return the residual forces of frames with forces; prior forces are taken in float64."""
+def is_equilibrium(dataset: Dataset) -> bool:
+    """Say whether the frames are an equilibrium sample, with weights if need be.
+
+    One shard that was seeded from chosen frames is enough to make them none, which is logged.
+    """
+    seeded = sum(entry.label.sampling == "seeded" for entry in dataset.entries)
+    if seeded:
+        logger.info(
+            "%d of %d shards are seeded: the ensemble is not matched, only the forces",
+            seeded,
+            len(dataset.entries),
+        )
+    return not seeded
+
+
+def make_labels(
+    frames: BeadFrames, priors: Priors, use_weights: bool, variance_floor: float | None = None
+) -> ForceLabels:
+    """Return the residual forces of frames with forces; prior forces are taken in float64.
+
+    Args:
+        frames: frames with forces.
+        priors: what is taken off them.
+        use_weights: weigh frames by their statistical weights.
+        variance_floor: weigh frames by the noise of their labels, where that is known; see
+            ``inverse_variance_weights``. None leaves it out.
+    """
     if frames.forces is None:
         raise InputError("the frames have no forces to match")
     positions = torch.from_numpy(frames.positions_nm)
     prior = torch.cat(
         [energy_and_forces(priors, part.double())[1] for part in positions.split(EVALUATION_BATCH)]
     )
-    weights = torch.ones(frames.n_frames)
+    residual = torch.from_numpy(frames.forces).double() - prior
+    weights = np.ones(frames.n_frames)
     if use_weights and frames.weights is not None:
-        weights = torch.from_numpy(frames.weights / frames.weights.mean()).float()
+        weights = weights * frames.weights
+    if variance_floor is not None and frames.force_variance is not None:
+        square = residual.square().mean(dim=(1, 2)).numpy()
+        variance = np.asarray(frames.force_variance, dtype=np.float64)
+        weights = weights * inverse_variance_weights(variance, square, variance_floor)
     return ForceLabels(
         positions_nm=positions,
-        residual=(torch.from_numpy(frames.forces).double() - prior).float(),
-        weights=weights,
+        residual=residual.float(),
+        weights=torch.from_numpy(weights / weights.mean()).float(),
         frames=np.arange(frames.n_frames),
     )
 
 
 def force_error(
-    predicted: Float[Tensor, "frames beads 3"], labels: ForceLabels
-) -> Float[Tensor, " frames"]:
+    predicted: Float[Tensor, "*frames beads 3"], labels: ForceLabels
+) -> Float[Tensor, "*frames"]:
     """Return the weighted mean squared error of the components of each frame, (kJ/mol/nm)²."""
-    return labels.weights * (predicted - labels.residual).square().mean(dim=(1, 2))
+    return labels.weights * (predicted - labels.residual).square().mean(dim=(-2, -1))
 
 
 def mean_force_error(energy: Energy | None, labels: ForceLabels) -> float:
@@ -144,17 +190,3 @@ def mean_force_error(energy: Energy | None, labels: ForceLabels) -> float:
             predicted = energy_and_forces(energy, part.positions_nm)[1]
         total += float(force_error(predicted, part).double().sum())
     return total / labels.n_frames
-
-
-def batch_of_step(step: int, size: int, n_frames: int, seed: int) -> Int64[np.ndarray, " size"]:
-    """Return the frames of one step's batch: epochs of shuffled frames, laid end to end."""
-    places = np.arange(step * size, (step + 1) * size)
-    epochs, inside = np.divmod(places, n_frames)
-    return np.concatenate(
-        [_shuffled(n_frames, seed, int(e))[inside[epochs == e]] for e in np.unique(epochs)]
-    )
-
-
-@functools.lru_cache(maxsize=4)
-def _shuffled(n_frames: int, seed: int, epoch: int) -> np.ndarray:
-    return numpy_generator(derive_seed(seed, "fit-epoch", 0, epoch)).permutation(n_frames)

@@ -15,9 +15,11 @@ class TrainingState:
         average: a copy with exponentially averaged weights, which is what is validated and kept.
         step: finished steps.
         minutes: wall time spent, over all resumed runs.
-        curve: a row ``{"step", "train", "validation"}`` for each evaluation, (kJ/mol/nm)².
-        best_step: the step of the lowest validation loss, None before the first.
+        curve: a row ``{"step", "train", "validation", "gap"}`` for each evaluation: losses of the
+            forces, (kJ/mol/nm)², and the mean energy gap of ensemble matching, kT.
+        best_step: the step of the average that is kept, None before the first.
         train_sum: sum of the batch losses since the last evaluation.
+        gap_sum: sum of the energy gaps since then, kT; None without ensemble matching.
         train_count: their number.
     """
 
@@ -30,10 +32,13 @@ class TrainingState:
         self.curve: list[dict[str, Any]] = []
         self.best_step: int | None = None
         self.train_sum, self.train_count = 0.0, 0
+        self.gap_sum: float | None = None
 
-    def finish_step(self, loss: float) -> None:
+    def finish_step(self, loss: float, gap: float | None = None) -> None:
         """Count a step and move the average; early averages are short, so that they catch up."""
         self.step += 1
+        if gap is not None:
+            self.gap_sum = gap + (self.gap_sum or 0.0)
         self.train_sum, self.train_count = self.train_sum + loss, self.train_count + 1
         decay = min(self.decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
@@ -42,16 +47,17 @@ class TrainingState:
             ):
                 average.lerp_(current.detach(), 1 - decay)
 
-    def finish_evaluation(self, validation: float | None) -> None:
+    def finish_evaluation(self, validation: float | None, keep_latest: bool) -> None:
         """Append a row to the curve, and keep the average where it is the best.
 
-        Without validation frames the latest average is kept.
+        Without validation frames the latest average is kept, and where it is asked for.
         """
         train = self.train_sum / self.train_count if self.train_count else None
-        self.train_sum, self.train_count = 0.0, 0
+        gap = self.gap_sum / self.train_count if self.gap_sum is not None else None
+        self.train_sum, self.train_count, self.gap_sum = 0.0, 0, None
         lowest = self.best_validation
-        self.curve.append({"step": self.step, "train": train, "validation": validation})
-        if validation is None or lowest is None or validation < lowest:
+        self.curve.append({"step": self.step, "train": train, "validation": validation, "gap": gap})
+        if keep_latest or validation is None or lowest is None or validation < lowest:
             self.best, self.best_step = _copied(self.average), self.step
 
     @property
@@ -81,6 +87,7 @@ class TrainingState:
             "best_step": self.best_step,
             "train_sum": self.train_sum,
             "train_count": self.train_count,
+            "gap_sum": self.gap_sum,
         }
 
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:

@@ -1,0 +1,71 @@
+"""The simulation with the priors alone: a sound chain passes, a chain that explodes stops a fit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from potential_molecules import make_frames, write_dataset
+
+from trajgen.errors import WorkError
+from trajgen.potential import fit as fit_module
+from trajgen.potential.fit import FitSettings, fit_potential
+from trajgen.potential.prior_check import PriorCheckSettings, check_priors
+
+CPU = torch.device("cpu")
+SHORT = PriorCheckSettings(chains=8, steps=200)
+
+
+def test_fitted_priors_keep_their_chains(make_potential):
+    potential, frames = make_potential(), make_frames("GYDPET", 200, seed=3)
+    found = check_priors(potential, frames, SHORT, 0.004, seed=1, device=CPU)
+    assert found["lost_share"] == 0
+    assert (found["chains"], found["steps"], found["time_step_ps"]) == (8, 200, 0.004)
+    assert 0.38 < found["largest_bond_nm"] < 0.45
+    assert check_priors(potential, frames, SHORT, 0.004, seed=1, device=CPU) == found
+    assert check_priors(potential, frames, SHORT, 0.004, seed=2, device=CPU) != found
+
+
+def test_the_network_has_no_part_in_it(make_potential):
+    potential, frames = make_potential(), make_frames("GYDPET", 200, seed=3)
+    found = check_priors(potential, frames, SHORT, 0.004, seed=1, device=CPU)
+    with torch.no_grad():
+        for weight in potential.network.parameters():
+            weight.fill_(torch.nan)
+    assert check_priors(potential, frames, SHORT, 0.004, seed=1, device=CPU) == found
+
+
+def test_chains_that_explode_are_told_with_their_number(make_potential):
+    potential, frames = make_potential(), make_frames("GYDPET", 200, seed=3)
+    potential.priors.bond.stiffness[2] = -50_000.0  # pushes two beads apart
+    with pytest.raises(WorkError, match=r"[1-8] of 8 chains exploded within 200 steps"):
+        check_priors(potential, frames, SHORT, 0.004, seed=1, device=CPU)
+    allowed = SHORT.model_copy(update={"max_lost": 1.0})
+    found = check_priors(potential, frames, allowed, 0.004, seed=1, device=CPU)
+    assert found["lost_share"] > 0.1
+
+
+def test_a_fit_stops_before_training_where_the_priors_do_not_hold(tmp_path, monkeypatch):
+    frames = make_frames("GYDP", 60, seed=1)
+    noise = np.random.default_rng(1).normal(0, 10, frames.positions_nm.shape)
+    dataset = write_dataset(tmp_path / "data", replace(frames, forces=noise.astype(np.float32)))
+    real = fit_module.fit_priors
+
+    def too_weak(*arguments: object) -> object:
+        fitted = real(*arguments)
+        fitted.priors.bond.stiffness[:] = -50_000.0
+        return fitted
+
+    monkeypatch.setattr(fit_module, "fit_priors", too_weak)
+    choices = {
+        "network": {"blocks": 1, "features": 8, "radial_functions": 8},
+        "training": {"steps": 2, "batch": 8},
+        "prior_check": {"chains": 4, "steps": 100},
+        "ensemble": None,
+    }
+    settings = FitSettings.model_validate(choices)
+    with pytest.raises(WorkError, match="priors alone"):
+        fit_potential(dataset, tmp_path / "out", settings, seed=1, device=CPU)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+    unchecked = settings.model_copy(update={"prior_check": None})
+    assert fit_potential(dataset, tmp_path / "out", unchecked, seed=1, device=CPU).exists()
