@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from trajgen import __version__
-from trajgen.console import choose_progress, configure_logging, exit_with_code
+from trajgen.console import choose_progress, configure_logging, exit_with_code, is_main_process
 from trajgen.errors import InputError
 from trajgen.processes import die_with_launcher
 
@@ -178,30 +178,48 @@ def import_data(
 def fit(
     dataset: Annotated[Path, typer.Argument(help="Dataset with forces.")],
     out: Annotated[Path, typer.Option("--out", help="Checkpoint to make; must not exist.")],
+    continue_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--continue-from",
+            metavar="POTENTIAL",
+            help="Begin with the weights of a potential fitted before the dataset grew.",
+        ),
+    ] = None,
     config: Config = None,
     sets: Sets = None,
     seed: Seed = 0,
     device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
-    """Fit a CGSchNet potential to the forces of a dataset.
+    """Fit a CGSchNet potential to the forces of a dataset, and report what it came to.
 
     Goes on by itself where OUT.training was left by an interrupted run.
 
     \b
     trajgen fit DATASET --out POTENTIAL --set training.max_minutes=25
+    trajgen fit DATASET --out POTENTIAL --set committee=4
+    trajgen fit DATASET --continue-from OLD --out POTENTIAL \\
+        --set continuation.new_share=0.5
     """
+    from trajgen.checkpoint import read_card
     from trajgen.data.store import Dataset
     from trajgen.potential.fit import FitSettings, fit_potential
     from trajgen.settings import load_settings
 
     settings = load_settings(FitSettings, config, sets or [])
-    fit_potential(Dataset.open(dataset), out, settings, seed, _device(device), choose_progress())
+    data, where = Dataset.open(dataset), _device(device)
+    fit_potential(data, out, settings, seed, where, choose_progress(), continue_from)
+    if is_main_process():
+        _report_fit(read_card(out), as_json)
 
 
 @app.command()
 def simulate(
     potential: Annotated[Path, typer.Argument(help="Checkpoint written by trajgen fit.")],
-    out: Annotated[Path, typer.Option("--out", help="SIM.npz, or xtc, trr, dcd, nc, h5, pdb.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="SIM.npz, safetensors, xtc, trr, dcd, nc, h5, pdb.")
+    ],
     dataset: Annotated[
         Path | None, typer.Option("--dataset", help="Draw starts of it by weight.")
     ] = None,
@@ -213,7 +231,7 @@ def simulate(
         int | None,
         typer.Option("--chains", help="Chains; default one for each start, or 32 of a dataset."),
     ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Langevin steps.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Time steps of a chain.")] = None,
     save_every: Annotated[
         int | None, typer.Option("--save-every", help="Steps between saved frames.")
     ] = None,
@@ -223,18 +241,25 @@ def simulate(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Run Langevin dynamics of many chains with a fitted potential.
+    """Simulate many chains with a fitted potential, at the temperature of its data.
+
+    Goes on by itself where OUT.simulation was left by an interrupted run. Times are
+    cg_ps, the clock of coarse-grained dynamics, which is not that of real chains.
 
     \b
     trajgen simulate POTENTIAL --dataset DATASET --chains 64 --steps 100000 \\
-        --save-every 100 --temperature 350 --out SIM.npz
+        --save-every 100 --out SIM.npz
+    trajgen simulate POTENTIAL --dataset DATASET --out SIM.npz \\
+        --set tempering.replicas=4 --set tempering.highest_K=500
+
+    More settings (--set): integrator (langevin or overdamped), time_step_ps,
+    friction_per_ps, mass_amu, tempering.temperatures_K, tempering.exchange_every.
     """
     from trajgen.data.readers import read_starts
     from trajgen.data.starts import draw_starts, repeat_starts
     from trajgen.data.store import Dataset
-    from trajgen.data.writers import prepare_output, write_rollouts
-    from trajgen.potential.langevin import SimulationSettings
-    from trajgen.potential.langevin import simulate as run
+    from trajgen.potential.dynamics.settings import SimulationSettings
+    from trajgen.potential.dynamics.streaming import simulate_to_file
     from trajgen.potential.potential import Potential
     from trajgen.settings import load_settings
 
@@ -251,12 +276,9 @@ def simulate(
         positions = draw_starts(frames.read_all_beads(), 32 if chains is None else chains, seed)
     else:
         raise InputError("give the starts as --dataset DATASET or as --starts X.npz, one of them")
-    prepare_output(out, len(positions))
-    rollouts = run(model, positions, settings, seed, choose_progress())
-    write_rollouts(
-        out, rollouts, _provenance("simulate", potential, seed, settings.model_dump(mode="json"))
-    )
-    _say_lost(rollouts)
+    provenance = _provenance("simulate", potential, seed, settings.model_dump(mode="json"))
+    report = simulate_to_file(model, positions, settings, seed, out, choose_progress(), provenance)
+    _say_whole(report["chains"], report["chains_lost"], report["frames_lost"])
 
 
 @app.command()
@@ -464,7 +486,10 @@ def info(
     from trajgen.data.summary import summarise
 
     values = summarise(path, topology)
-    _report(values, as_json)
+    if values.get("kind") == "potential":
+        _report_fit(values, as_json)
+    else:
+        _report(values, as_json)
     if values.get("damaged_files") or values.get("intact") is False:
         raise InputError(f"{path} is damaged: a file is not the one that was written; see above")
 
@@ -511,9 +536,12 @@ def _provenance(
 
 
 def _say_lost(rollouts: "Rollouts") -> None:
-    chains = len(rollouts.alive)
     frozen = int((~rollouts.alive[:, -1]).sum())
-    typer.echo(f"{chains - frozen} of {chains} chains are whole; {rollouts.n_lost} frames lost")
+    _say_whole(len(rollouts.alive), frozen, rollouts.n_lost)
+
+
+def _say_whole(chains: int, lost: int, frames_lost: int) -> None:
+    typer.echo(f"{chains - lost} of {chains} chains are whole; {frames_lost} frames lost")
 
 
 def _report(values: dict[str, Any], as_json: bool) -> None:
@@ -524,6 +552,17 @@ def _report(values: dict[str, Any], as_json: bool) -> None:
         if isinstance(value, list):
             value = ", ".join(map(str, value)) if len(value) <= 8 else f"{len(value)} entries"
         typer.echo(f"{key.replace('_', ' '):20} {value}")
+
+
+def _report_fit(card: dict[str, Any], as_json: bool) -> None:
+    from trajgen.potential.fit_report import REPORT_KEYS, report_lines
+
+    if as_json or any(key not in card for key in REPORT_KEYS):  # fitted before there were reports
+        _report(card, as_json)
+        return
+    _report({key: value for key, value in card.items() if key not in REPORT_KEYS}, as_json)
+    for line in report_lines(card):
+        typer.echo(line)
 
 
 def _print_distances(metrics: dict[str, Any]) -> None:

@@ -16,7 +16,8 @@ from trajgen.data.store import Dataset
 from trajgen.device import choose_device
 from trajgen.errors import WorkError
 from trajgen.geometry.superposition import rmsd
-from trajgen.potential.langevin import SimulationSettings, simulate
+from trajgen.potential.dynamics.settings import SimulationSettings
+from trajgen.potential.dynamics.simulate import simulate
 from trajgen.potential.potential import Potential
 from trajgen.progress import Progress
 from trajgen.seeding import derive_seed, numpy_generator

@@ -8,17 +8,19 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from trajgen.data.records import AtomFrames, BeadFrames, Rollouts
+from trajgen.data.records import AtomFrames, BeadFrames, Loss, Rollouts
 from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.errors import InputError
 from trajgen.files import system_errors, whole_file
 
 _FRAME_ARRAYS = ("positions_nm", "segments", "forces", "weights", "force_variance")
+#: Before the number of a loss: the array of its last frames.
+_LAST_FRAMES = "last_frames_nm."
 
 
 def save_atom_frames(path: Path, frames: AtomFrames) -> None:
     """Write atom frames whole."""
-    _save(path, "atoms", frames, _FRAME_ARRAYS[:4])
+    _save(path, "atoms", frames, _arrays(frames, _FRAME_ARRAYS[:4]))
 
 
 def load_atom_frames(path: Path) -> AtomFrames:
@@ -27,15 +29,14 @@ def load_atom_frames(path: Path) -> AtomFrames:
     Raises:
         InputError: the file is missing, damaged, or of another kind.
     """
-    arrays, topology, time_step_ps = _load(path, "atoms")
-    return AtomFrames(
-        topology=AtomTopology.from_dict(topology), time_step_ps=time_step_ps, **arrays
-    )
+    arrays, record = _load(path, "atoms")
+    topology = AtomTopology.from_dict(record["topology"])
+    return AtomFrames(topology=topology, time_step_ps=record["time_step_ps"], **arrays)
 
 
 def save_bead_frames(path: Path, frames: BeadFrames) -> None:
     """Write bead frames whole."""
-    _save(path, "beads", frames, _FRAME_ARRAYS)
+    _save(path, "beads", frames, _arrays(frames, _FRAME_ARRAYS))
 
 
 def load_bead_frames(path: Path) -> BeadFrames:
@@ -44,44 +45,71 @@ def load_bead_frames(path: Path) -> BeadFrames:
     Raises:
         InputError: the file is missing, damaged, or of another kind.
     """
-    arrays, topology, time_step_ps = _load(path, "beads")
-    return BeadFrames(
-        topology=BeadTopology.from_dict(topology), time_step_ps=time_step_ps, **arrays
-    )
+    arrays, record = _load(path, "beads")
+    topology = BeadTopology.from_dict(record["topology"])
+    return BeadFrames(topology=topology, time_step_ps=record["time_step_ps"], **arrays)
 
 
 def save_rollouts(path: Path, rollouts: Rollouts) -> None:
     """Write rollouts whole."""
-    _save(path, "rollouts", rollouts, ("positions_nm", "alive"))
+    arrays = _arrays(rollouts, ("positions_nm", "alive"))
+    losses = []
+    for number, loss in enumerate(rollouts.losses):
+        arrays[f"{_LAST_FRAMES}{number}"] = loss.last_frames_nm
+        losses.append({"chain": loss.chain, "step": loss.step, "reason": loss.reason})
+    more = {"time_step_cg_ps": rollouts.time_step_cg_ps, "losses": losses}
+    _save(path, "rollouts", rollouts, arrays, more)
 
 
 def load_rollouts(path: Path) -> Rollouts:
-    """Read rollouts.
+    """Read rollouts; files older than losses and the time in cg_ps have none of them.
 
     Raises:
         InputError: the file is missing, damaged, or of another kind.
     """
-    arrays, topology, time_step_ps = _load(path, "rollouts")
-    if time_step_ps is None:
+    arrays, record = _load(path, "rollouts")
+    time_step_cg_ps = record.get("time_step_cg_ps")
+    if record["time_step_ps"] is None and time_step_cg_ps is None:
         raise InputError(f"{path} has no time step; rollouts have one")
-    return Rollouts(topology=BeadTopology.from_dict(topology), time_step_ps=time_step_ps, **arrays)
+    losses = tuple(
+        Loss(last_frames_nm=arrays.pop(f"{_LAST_FRAMES}{number}"), **loss)
+        for number, loss in enumerate(record.get("losses", []))
+    )
+    return Rollouts(
+        topology=BeadTopology.from_dict(record["topology"]),
+        time_step_ps=record["time_step_ps"],
+        time_step_cg_ps=time_step_cg_ps,
+        losses=losses,
+        **arrays,
+    )
 
 
-def _save(path: Path, kind: str, record: Any, names: tuple[str, ...]) -> None:
+def _arrays(record: Any, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     arrays = {name: getattr(record, name) for name in names}
-    present = {k: np.ascontiguousarray(v) for k, v in arrays.items() if v is not None}
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def _save(
+    path: Path,
+    kind: str,
+    record: Any,
+    arrays: dict[str, np.ndarray],
+    more: dict[str, Any] | None = None,
+) -> None:
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     content = {
         "kind": kind,
         "topology": record.topology.to_dict(),
         "time_step_ps": record.time_step_ps,
+        **(more or {}),
     }
     # One key alone: safetensors writes several in an order that differs from save to save.
     metadata = {"record": json.dumps(content)}
     with whole_file(path) as temporary, system_errors(path):
-        save_file(present, temporary, metadata=metadata)
+        save_file(contiguous, temporary, metadata=metadata)
 
 
-def _load(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any], float | None]:
+def _load(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if not path.is_file():
         raise InputError(f"{path} is missing")
     try:
@@ -93,4 +121,4 @@ def _load(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any],
     record = json.loads(metadata.get("record", "{}"))
     if record.get("kind") != kind:
         raise InputError(f"{path} holds {record.get('kind', 'something else')}, not {kind}")
-    return arrays, record["topology"], record["time_step_ps"]
+    return arrays, record

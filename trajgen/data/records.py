@@ -110,6 +110,23 @@ class AtomFrames:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """A chain that failed in a simulation.
+
+    Attributes:
+        chain: its index.
+        step: the time step that it failed in, counted from 1.
+        reason: what was wrong with it, in a few words.
+        last_frames_nm: its last good frames, among them the one that it was frozen in.
+    """
+
+    chain: int
+    step: int
+    reason: str
+    last_frames_nm: Float32[np.ndarray, "frames beads 3"]
+
+
+@dataclass(frozen=True)
 class Rollouts:
     """Trajectories that a model generated, one a chain (or replica, or path).
 
@@ -117,15 +134,21 @@ class Rollouts:
 
     Attributes:
         topology: the beads.
-        positions_nm: coordinates; NaN where a chain is no longer alive.
+        positions_nm: coordinates; NaN where a chain is no longer alive. They may lie in a file that
+            is mapped into memory.
         alive: False from the frame on at which a chain failed.
-        time_step_ps: time between consecutive frames.
+        time_step_ps: time between consecutive frames, None where it is no time of real chains.
+        time_step_cg_ps: time between consecutive frames on the clock of coarse-grained dynamics,
+            which is never compared with that of all-atom dynamics.
+        losses: chains that failed, where the generator says more of them than ``alive`` does.
     """
 
     topology: BeadTopology
     positions_nm: Float32[np.ndarray, "chains frames beads 3"]
     alive: Bool[np.ndarray, "chains frames"]
-    time_step_ps: float
+    time_step_ps: float | None
+    time_step_cg_ps: float | None = None
+    losses: tuple[Loss, ...] = ()
 
     def __post_init__(self) -> None:
         shape = self.positions_nm.shape
@@ -136,10 +159,11 @@ class Rollouts:
             )
         if self.alive.shape != shape[:2]:
             raise InputError(f"alive has shape {self.alive.shape}; wanted is {shape[:2]}")
-        finite = np.isfinite(self.positions_nm).all(axis=(2, 3))
-        if (self.alive & ~finite).any():
-            raise InputError("positions have a NaN in a frame that is marked alive")
+        for positions_nm, alive in zip(self.positions_nm, self.alive, strict=True):
+            if (alive & ~np.isfinite(positions_nm).all(axis=(1, 2))).any():
+                raise InputError("positions have a NaN in a frame that is marked alive")
         _check_time_step(self.time_step_ps)
+        _check_time_step(self.time_step_cg_ps)
 
     @property
     def n_lost(self) -> int:

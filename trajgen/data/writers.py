@@ -1,8 +1,14 @@
 """Generated chains as files that open in PyMOL, VMD, mdtraj and MDAnalysis.
 
-``.npz`` holds all chains in one array. The formats of mdtraj get one file a chain where there are
-several (``GEN_000.xtc``, ``GEN_001.xtc``, …), each cut at its last frame alive, with one topology
-(``GEN.pdb``, C-alpha atoms and CONECT records) beside them. ``GEN.json`` says how they were made.
+``.npz`` and ``.safetensors`` hold all chains in one array. The formats of mdtraj get one file a
+chain where there are several (``GEN_000.xtc``, ``GEN_001.xtc``, …), each cut at its last frame
+alive, with one topology (``GEN.pdb``, C-alpha atoms and CONECT records) beside them. ``GEN.json``
+says how they were made, and on which clock the numbers of their times are: ``time_step_ps``, or
+``time_step_cg_ps`` of coarse-grained dynamics. ``GEN_lost.npz`` has the last good frames of chains
+that failed, where they are known, in the form of a file of starts.
+
+Positions that lie in a file stay there: ``.npz`` takes them in small pieces, the formats of mdtraj
+a chain at a time, ``.safetensors`` all at once.
 """
 
 import json
@@ -16,6 +22,7 @@ import mdtraj
 import numpy as np
 from jaxtyping import Float
 
+from trajgen.data.frame_files import save_rollouts
 from trajgen.data.records import Rollouts
 from trajgen.data.topology import BeadTopology
 from trajgen.data.trajectories import COORDINATE_SUFFIXES, STRUCTURE_SUFFIXES, save_trajectory
@@ -24,21 +31,24 @@ from trajgen.files import refuse_existing, whole_file
 
 logger = logging.getLogger(__name__)
 
+#: Formats that hold all chains in one file.
+_ARRAY_SUFFIXES = (".npz", ".safetensors")
+
 
 def prepare_output(path: Path, chains: int) -> list[Path]:
-    """Return the files that ``write_rollouts`` will write, checked before the long work begins.
+    """Return the files that ``write_rollouts`` may write, checked before the long work begins.
 
     Raises:
         InputError: an unknown suffix, a name that is taken, or a folder without permission.
     """
     suffix = path.suffix.lower()
-    known = (".npz", *COORDINATE_SUFFIXES, *STRUCTURE_SUFFIXES)
+    known = (".npz", *COORDINATE_SUFFIXES, *STRUCTURE_SUFFIXES, ".safetensors")
     if suffix not in known:
         raise InputError(f"--out {path} is of no format that is known; use {', '.join(known)}")
     files = _trajectory_files(path, chains)
     if suffix in COORDINATE_SUFFIXES:
         files.append(path.with_suffix(".pdb"))
-    files.append(path.with_suffix(".json"))
+    files += [_lost_file(path), path.with_suffix(".json")]
     for file in files:
         refuse_existing(file)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +76,9 @@ def write_rollouts(path: Path, rollouts: Rollouts, provenance: dict[str, Any]) -
         raise WorkError(f"no chain was alive in any frame; {path} is not written")
     trajectories = _trajectory_files(path, len(alive))
     files = prepare_output(path, len(alive))
-    if path.suffix.lower() != ".npz":
+    if not rollouts.losses:
+        files.remove(_lost_file(path))
+    if path.suffix.lower() not in _ARRAY_SUFFIXES:
         empty = [file for file, lives in zip(trajectories, alive, strict=True) if not lives]
         for file in empty:
             logger.warning("%s is not written: its chain failed before the first frame", file)
@@ -79,15 +91,19 @@ def write_rollouts(path: Path, rollouts: Rollouts, provenance: dict[str, Any]) -
         temporary[path.with_suffix(".json")].write_text(text + "\n", encoding="utf-8")
         if path.suffix.lower() == ".npz":
             _write_npz(temporary[path], rollouts)
+        elif path.suffix.lower() == ".safetensors":
+            save_rollouts(temporary[path], rollouts)
         else:
             _write_chains(trajectories, temporary, rollouts)
         if path.suffix.lower() in COORDINATE_SUFFIXES:
-            chain, frame = np.argwhere(rollouts.alive)[0]
+            chain, frame = np.unravel_index(rollouts.alive.argmax(), rollouts.alive.shape)
             write_structure(
                 temporary[path.with_suffix(".pdb")],
                 rollouts.topology,
                 rollouts.positions_nm[chain, frame],
             )
+        if rollouts.losses:
+            _write_lost(temporary[_lost_file(path)], rollouts)
     for file in files:
         logger.info("wrote %s", file)
     return files
@@ -117,28 +133,53 @@ def mdtraj_topology(beads: BeadTopology) -> mdtraj.Topology:
 
 
 def _trajectory_files(path: Path, chains: int) -> list[Path]:
-    if path.suffix.lower() == ".npz" or chains == 1:
+    if path.suffix.lower() in _ARRAY_SUFFIXES or chains == 1:
         return [path]
     digits = max(3, len(str(chains - 1)))
     return [path.with_stem(f"{path.stem}_{chain:0{digits}d}") for chain in range(chains)]
 
 
+def _lost_file(path: Path) -> Path:
+    return path.with_name(f"{path.stem}_lost.npz")
+
+
 def _write_npz(path: Path, rollouts: Rollouts) -> None:
+    steps: Any = {name: np.float64(step) for name, step in _time_step(rollouts).items()}
     np.savez(
         path,
         positions=rollouts.positions_nm,
         alive=rollouts.alive,
-        time_step_ps=np.float64(rollouts.time_step_ps),
+        topology=np.array(json.dumps(rollouts.topology.to_dict())),
+        **steps,
+    )
+
+
+def _write_lost(path: Path, rollouts: Rollouts) -> None:
+    lost = [(loss.chain, frame) for loss in rollouts.losses for frame in loss.last_frames_nm]
+    np.savez(
+        path,
+        positions=np.stack([frame for _, frame in lost]),
+        chain=np.array([chain for chain, _ in lost]),
         topology=np.array(json.dumps(rollouts.topology.to_dict())),
     )
 
 
+def _time_step(rollouts: Rollouts) -> dict[str, float]:
+    """Return the time between frames under the name of its clock."""
+    steps = {
+        "time_step_ps": rollouts.time_step_ps,
+        "time_step_cg_ps": rollouts.time_step_cg_ps,
+    }
+    return {name: step for name, step in steps.items() if step is not None}
+
+
 def _write_chains(files: list[Path], temporary: dict[Path, Path], rollouts: Rollouts) -> None:
     topology = mdtraj_topology(rollouts.topology)
+    step = next(iter(_time_step(rollouts).values()), 1.0)
     for chain, file in enumerate(files):
         if file in temporary:
             kept = rollouts.positions_nm[chain, rollouts.alive[chain]]
-            times = np.arange(len(kept)) * rollouts.time_step_ps
+            times = np.arange(len(kept)) * step
             save_trajectory(temporary[file], mdtraj.Trajectory(kept, topology, time=times))
             if file.suffix.lower() == ".pdb":
                 _add_bonds(temporary[file], rollouts.topology)
@@ -168,5 +209,5 @@ def _card(rollouts: Rollouts) -> dict[str, Any]:
         "chains": chains,
         "frames": frames,
         "frames_alive": rollouts.alive.sum(axis=1).tolist(),
-        "time_step_ps": rollouts.time_step_ps,
+        **_time_step(rollouts),
     }

@@ -1,0 +1,1 @@
+"""Dynamics of many chains with a potential: Langevin, overdamped, parallel tempering."""
