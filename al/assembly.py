@@ -29,12 +29,23 @@ from al.status import RecordingProgress
 from trajgen.analysis.evaluate import EvaluationSettings
 from trajgen.device import fix_threads
 from trajgen.errors import InputError
+from trajgen.potential.ensemble_matching import EnsembleSettings
 from trajgen.potential.fit import FitSettings
 from trajgen.progress import Progress
 from trajgen.settings import Settings, apply_override, parse_settings, read_yaml, write_settings
 from trajgen.surrogate.train import TrainSettings
 
 logger = logging.getLogger(__name__)
+
+
+class LoopFitSettings(FitSettings):
+    """Choices of a fit in the loop: those of ``trajgen fit``, but by default of forces alone.
+
+    Frames that start from chosen conformations teach forces, not populations. To match the ensemble
+    of the first short run, which has not seen most of them, would keep the chains where it was.
+    """
+
+    ensemble: EnsembleSettings | None = None
 
 
 class RunSettings(Settings):
@@ -62,7 +73,7 @@ class RunSettings(Settings):
     seed: int = Field(default=0, ge=0)
     rounds: int = Field(default=2, ge=0)
     sampling: SamplingSettings = SamplingSettings()
-    potential: FitSettings = FitSettings()
+    potential: LoopFitSettings = LoopFitSettings()
     surrogate: TrainSettings = TrainSettings()
     learner: LearnerSettings = LearnerSettings()
     exploration: ExplorationSettings = ExplorationSettings()

@@ -41,9 +41,11 @@ from trajgen.data.splits import split_by_segment
 from trajgen.data.starts import draw_starts
 from trajgen.data.store import Dataset, DatasetHeader
 from trajgen.device import choose_device, fix_threads
+from trajgen.errors import InputError
 from trajgen.files import read_json, write_json
+from trajgen.potential.dynamics.settings import SimulationSettings
+from trajgen.potential.dynamics.simulate import simulate
 from trajgen.potential.fit import FitSettings, fit_potential
-from trajgen.potential.langevin import SimulationSettings, simulate
 from trajgen.potential.potential import Potential
 from trajgen.seeding import derive_seed
 from trajgen.settings import load_settings
@@ -174,7 +176,12 @@ def simulate_seed(
     if not (out / "potential").exists():
         fit_potential(training, out / "potential", settings, seed, device, choose_progress())
     potential = Potential.load(out / "potential", device)
-    simulation = SimulationSettings(steps=arguments.steps, save_every=arguments.save_every)
+    simulation = SimulationSettings(
+        steps=arguments.steps,
+        save_every=arguments.save_every,
+        time_step_ps=arguments.time_step_ps,
+        friction_per_ps=arguments.friction_per_ps,
+    )
     runs = {}
     for name, native in (("native", True), ("other", False)):
         starts = starts_of(frames, structure_nm, native, arguments.chains, seed)
@@ -182,8 +189,9 @@ def simulate_seed(
         if not file.is_file():
             begin = time.perf_counter()
             noise = derive_seed(seed, f"simulate {name}")
-            save_rollouts(file, simulate(potential, starts, simulation, noise, choose_progress()))
+            rollouts = simulate(potential, starts, simulation, noise, choose_progress())
             write_json(out / f"{name}.json", {"seconds": time.perf_counter() - begin})
+            save_rollouts(file, rollouts)
         runs[name] = starts, load_rollouts(file)
     return runs
 
@@ -216,23 +224,41 @@ def print_table(rows: list[dict[str, Any]], floor: dict[str, Any]) -> None:
     """Print the distances of both runs of each seed, the floor and the goals."""
     shares = ["native", "mirror"]
     heads = [f"{name} ({unit})" for name, (_, unit) in COLUMNS.items()]
-    table = Table("set", *heads, *shares, "transitions", "lost", "TIC 0 between runs")
+    table = Table("set", *heads, *shares, "transitions", "TIC 0 time (steps)", "seconds",
+                  "lost", "TIC 0 between runs")  # fmt: skip
 
     def cells(row: dict[str, Any]) -> list[str]:
         values = (row.get(name) for name in (*COLUMNS, *shares))
         return ["-" if value is None else f"{value:.3g}" for value in values]
 
-    table.add_row("reference, halves", *cells(floor), "", "", "")
+    table.add_row("reference, halves", *cells(floor))
     for row in rows:
         between = row.get("tica_0_between_runs")
         for name, run in row["runs"].items():
             table.add_row(f"seed {row['seed']}, {name} starts", *cells(row["starts"][name]))
-            moved = f"{run['transitions_per_chain']:.2g}"
+            steps = run.get("tica_0_decorrelation_steps")
+            moved = [
+                f"{run['transitions_per_chain']:.2g}",
+                "-" if steps is None else f"{steps:.0f}",
+                f"{run['seconds']:.0f}",
+            ]
             lost = f"{run['share_of_frames_lost']:.2%}"
             apart = "-" if between is None else f"{between:.2g}"
-            table.add_row(f"seed {row['seed']}, from {name}", *cells(run), moved, lost, apart)
-    table.add_row("goal", *(GOALS[name] for name in (*COLUMNS, *shares)), "", "0", "≤ 0.15")
-    Console(width=180).print(table)
+            table.add_row(f"seed {row['seed']}, from {name}", *cells(run), *moved, lost, apart)
+    table.add_row("goal", *(GOALS[name] for name in (*COLUMNS, *shares)), "", "", "", "0", "≤ 0.15")
+    Console(width=200).print(table)
+
+
+def require_same_arguments(arguments: argparse.Namespace) -> None:
+    """Refuse a folder whose results were made with other arguments."""
+    free = ("json", "seeds", "out", "data")
+    made = {name: str(value) for name, value in vars(arguments).items() if name not in free}
+    file = arguments.out / "arguments.json"
+    if file.exists() and (before := read_json(file)) != made:
+        other = ", ".join(name for name in made if before.get(name) != made[name])
+        raise InputError(f"{arguments.out} holds results of another {other}; name another --out")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_json(file, made)
 
 
 def main() -> None:
@@ -242,13 +268,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=30.0, help="training time of a seed")
     parser.add_argument("--chains", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=100_000, help="steps of each simulation")
+    parser.add_argument("--steps", type=int, default=150_000, help="steps of each simulation")
     parser.add_argument("--save-every", type=int, default=100)
+    parser.add_argument("--time-step-ps", type=float, default=0.008)
+    parser.add_argument("--friction-per-ps", type=float, default=0.3)
     parser.add_argument("--holdout", type=float, default=0.0, help="share kept from the training")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
     arguments = parser.parse_args()
     fix_threads()
+    require_same_arguments(arguments)
     dataset = import_reference(arguments.data, arguments.out)
     frames = dataset.read_all_beads()
     native = arguments.data / "fastfolder_pdb" / "chignolin_cln025_ca.pdb"

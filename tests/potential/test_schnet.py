@@ -16,7 +16,10 @@ from trajgen.residues import parse_sequence
 from trajgen.seeding import torch_generator
 from trajgen.settings import parse_settings
 
-SMALL = NetworkSettings(blocks=2, features=12, radial_functions=7, handed=True)
+SMALL = NetworkSettings(
+    blocks=2, features=12, radial_functions=7, cutoff_lower_nm=0.3, cutoff_nm=1.2
+)
+FROM_ZERO = SMALL.model_copy(update={"cutoff_lower_nm": 0.0, "cutoff_nm": 1.5})
 DISTANCES_ONLY = SMALL.model_copy(update={"handed": False})
 
 
@@ -34,7 +37,7 @@ def by_loops(net: CGSchNet, positions: np.ndarray) -> float:
         y = weights[f"{name}.weight"] @ x
         return y if bias is None else y + bias
 
-    lower, upper, n = 0.3, 1.2, len(positions)
+    lower, upper, n = net.lower_nm, net.upper_nm, len(positions)
 
     def filters(block: int, d: float) -> np.ndarray:
         if not lower < d < upper:
@@ -42,7 +45,9 @@ def by_loops(net: CGSchNet, positions: np.ndarray) -> float:
         near = math.exp(-5 / (upper - lower) * (d - lower))
         basis = np.exp(-weights["basis.sharpness"] * (near - weights["basis.centres"]) ** 2)
         basis = basis * 0.5 * (math.cos(math.pi * d / upper) + 1)
-        window = 0.5 * (1 - math.cos(2 * math.pi * (d - lower) / (upper - lower)))
+        window = 0.5 * (math.cos(math.pi * d / upper) + 1)
+        if lower > 0:
+            window = 0.5 * (1 - math.cos(2 * math.pi * (d - lower) / (upper - lower)))
         hidden = np.tanh(layer(f"blocks.{block}.filter_in", basis))
         return window * layer(f"blocks.{block}.filter_out", hidden)
 
@@ -71,7 +76,7 @@ def by_loops(net: CGSchNet, positions: np.ndarray) -> float:
     return 2.9 * sum(float(layer("head_out", np.tanh(layer("head_in", x)))[0]) for x in h)
 
 
-@pytest.mark.parametrize("settings", [SMALL, DISTANCES_ONLY])
+@pytest.mark.parametrize("settings", [SMALL, DISTANCES_ONLY, FROM_ZERO])
 def test_energy_agrees_with_a_loop_over_beads(settings):
     net = network(settings=settings)
     chains = grow_chains(4, 6, seed=2)

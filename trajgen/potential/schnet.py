@@ -1,7 +1,7 @@
 """CGSchNet: continuous-filter convolutions on the beads of one molecule, over all pairs at once.
 
 SchNet (Schütt et al., J. Chem. Phys. 148, 241722 (2018)) with tanh in place of the shifted
-softplus (Husic et al., J. Chem. Phys. 153, 194101 (2020)); sizes and radial basis of the C-alpha
+softplus (Husic et al., J. Chem. Phys. 153, 194101 (2020)), with the radial basis of the C-alpha
 models of Majewski et al., Nat. Commun. 14, 5739 (2023). A block is
 
     h_i += L₃(tanh(L₂(Σ_j W(d_ij) ∘ L₁ h_j))),   W(d) = M₂(tanh(M₁(e(d)))) · c(d),
@@ -40,20 +40,19 @@ class NetworkSettings(Settings):
         blocks: interaction blocks.
         features: width of a bead's features and of the filters.
         radial_functions: functions of the radial basis.
-        cutoff_lower_nm: the network is silent below this distance, where the priors rule.
+        cutoff_lower_nm: the network is silent below this distance, where the priors rule; at 0 it
+            sees bonds as clearly as contacts.
         cutoff_nm: and beyond this one.
         handed: whether beads know the twist of the chain around them, which changes its sign in
-            the mirror image; without it the network sees distances alone, as published. It is off
-            until a recipe is found that gains by it: trained like the network without it, it visits
-            the mirror image of chignolin less, and the native state less as well.
+            the mirror image; without it the network sees distances alone, as published.
     """
 
-    blocks: int = Field(default=4, ge=1)
-    features: int = Field(default=128, ge=2)
+    blocks: int = Field(default=2, ge=1)
+    features: int = Field(default=64, ge=2)
     radial_functions: int = Field(default=18, ge=2)
-    cutoff_lower_nm: float = Field(default=0.3, ge=0)
-    cutoff_nm: float = Field(default=1.2, gt=0)
-    handed: bool = False
+    cutoff_lower_nm: float = Field(default=0.0, ge=0)
+    cutoff_nm: float = Field(default=1.5, gt=0)
+    handed: bool = True
 
     @model_validator(mode="after")
     def _ordered(self) -> "NetworkSettings":
