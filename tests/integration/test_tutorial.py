@@ -1,0 +1,49 @@
+"""The tutorial notebook runs from its first cell to its last, and is stored with its results."""
+
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat", reason="nbformat is part of the dev extras")
+nbclient = pytest.importorskip("nbclient", reason="nbclient is part of the dev extras")
+
+NOTEBOOK = Path(__file__).resolve().parents[2] / "docs" / "tutorial.ipynb"
+
+
+def outputs_of(notebook) -> list:
+    """Return the outputs of all code cells."""
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
+def pictures_of(notebook) -> int:
+    """Return the number of pictures in the outputs."""
+    return sum("image/png" in output.get("data", {}) for output in outputs_of(notebook))
+
+
+def test_the_stored_notebook_holds_its_results_and_nothing_of_a_machine():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert pictures_of(notebook) == 1
+    texts = [output.get("text", "") for output in outputs_of(notebook)]
+    assert all(output.get("name") != "stderr" for output in outputs_of(notebook))
+    assert not any(place in text for text in texts for place in ("/home", "/tmp", "/work"))
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRAJGEN_THREADS", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    resources = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources=resources
+    ).execute()
+    assert pictures_of(notebook) == 1
+    printed = "".join(output.get("text", "") for output in outputs_of(notebook))
+    assert "0 frames lost of 12800" in printed
