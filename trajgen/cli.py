@@ -192,9 +192,11 @@ def fit(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Fit a CGSchNet potential to the forces of a dataset, and report what it came to.
+    """Fit a CGSchNet potential to the forces and the ensemble of a dataset.
 
-    Goes on by itself where OUT.training was left by an interrupted run.
+    The ensemble counts where the frames are an equilibrium sample; --set ensemble=null
+    fits the forces alone. Goes on by itself where OUT.training was left by an
+    interrupted run, and ends with a report of the fit.
 
     \b
     trajgen fit DATASET --out POTENTIAL --set training.max_minutes=25
