@@ -69,6 +69,21 @@ def test_every_chain_is_a_file_cut_at_its_last_frame_alive(
             assert read.time_step_ps == pytest.approx(2.5)
 
 
+@pytest.mark.parametrize("chains", [1, 2])
+@pytest.mark.parametrize("clock", ["time_step_ps", "time_step_cg_ps"])
+def test_times_of_another_clock_are_not_taken_for_ps(
+    tmp_path: Path, rollouts: Rollouts, chains: int, clock: str
+) -> None:
+    kept = rollouts.positions_nm[:1].repeat(chains, axis=0)
+    alive = np.ones((chains, 7), dtype=bool)
+    steps: dict[str, float | None] = {"time_step_ps": None, clock: 2.5}
+    made = Rollouts(TOPOLOGY, kept, alive, **steps)  # type: ignore[arg-type]
+    trajectory = write_rollouts(tmp_path / "gen.xtc", made, {})[0]
+    assert mdtraj.load(trajectory, top=tmp_path / "gen.pdb").time[1] == 2.5
+    read = read_trajectory(trajectory, tmp_path / "gen.pdb")
+    assert read.time_step_ps == (2.5 if clock == "time_step_ps" else None)
+
+
 def test_one_chain_is_one_file(tmp_path: Path, rollouts: Rollouts) -> None:
     one = Rollouts(TOPOLOGY, rollouts.positions_nm[:1], rollouts.alive[:1], 2.5)
     files = write_rollouts(tmp_path / "gen.xtc", one, {})

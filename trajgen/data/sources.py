@@ -212,12 +212,13 @@ class _Trajectory:
     def chunks(self) -> Iterator[Frames]:
         last_ps: list[float] = []
         known_ps: float | None = None
+        timed = has_times(self.path)
         pieces = iterate_trajectory(self.path, self.structure, self.solute, FILE_CHUNK)
         for positions, times_ps in pieces:
             # With the last time before it, so that an uneven step between chunks is seen too.
             around = np.concatenate([last_ps, times_ps])
             last_ps = [float(times_ps[-1])]
-            step_ps = even_step(around, known_ps) if has_times(self.path) else None
+            step_ps = even_step(around, known_ps) if timed else None
             known_ps = known_ps or step_ps
             segments = np.zeros(len(positions), dtype=np.int64)
             try:

@@ -6,6 +6,7 @@ dropped with a message, and molecules broken at the walls of a periodic box are 
 
 import logging
 import os
+import re
 import struct
 import warnings
 from collections import Counter
@@ -23,6 +24,7 @@ from mdtraj.formats.psf import PSFError
 from trajgen.data.mapping import alpha_carbon_beads
 from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.errors import InputError, WorkError
+from trajgen.files import read_json
 from trajgen.residues import BEAD_TYPES, CAPS, standard_name
 
 logger = logging.getLogger(__name__)
@@ -158,8 +160,23 @@ def iterate_trajectory(
 
 
 def has_times(path: Path) -> bool:
-    """Say whether the format of a trajectory stores the time of each frame."""
-    return path.suffix.lower() in _TIMED_SUFFIXES
+    """Say whether a trajectory stores the time of each frame, on the clock of real chains.
+
+    Formats have no place for the unit of a time: what a simulation of beads wrote is on a clock of
+    its own, as the provenance beside its files says.
+    """
+    return path.suffix.lower() in _TIMED_SUFFIXES and not _is_on_another_clock(path)
+
+
+def _is_on_another_clock(path: Path) -> bool:
+    # Of several chains each is a file, GEN_000.xtc and so on, and all share GEN.json.
+    for stem in (path.stem, re.sub(r"_\d{3,}$", "", path.stem)):
+        card = path.with_name(stem + ".json")
+        known = read_json(card) if card.is_file() else None
+        files = known.get("files") if isinstance(known, dict) else None
+        if isinstance(files, list) and path.name in files:
+            return "time_step_cg_ps" in known
+    return False
 
 
 def even_step(times_ps: np.ndarray, known_ps: float | None = None) -> float | None:
