@@ -1,6 +1,9 @@
 """Parts of the fast path: tanh, products, tables, and dynamics without friction."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numba
 import numpy as np
@@ -92,3 +95,31 @@ def test_energy_is_conserved_as_well_as_on_the_plain_path(make_potential):
     ours, plain = drift(FastPotential.build(potential), x), drift(potential, x)
     assert ours < 1.1 * plain + 1e-3
     assert ours < 0.5  # of a kinetic energy of some 26 kJ/mol
+
+
+FORCES = """
+import sys
+import numpy as np, torch
+from pathlib import Path
+from trajgen.potential.fast.fast_potential import FastPotential
+from trajgen.potential.potential import Potential
+torch.set_num_threads(1)
+fast = FastPotential.build(Potential.load(Path(sys.argv[1]), torch.device("cpu")))
+chains = torch.from_numpy(np.load(sys.argv[2]))
+sys.stdout.buffer.write(fast.energy_and_forces(chains)[1].numpy().tobytes())
+"""
+
+
+@pytest.mark.slow
+def test_compiled_anew_and_read_from_the_cache_it_gives_the_same_bits(make_potential, tmp_path):
+    make_potential("GYDPET").save(tmp_path / "potential", {})
+    np.save(tmp_path / "chains.npy", grow_chains(16, 6, seed=3).astype(np.float32))
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    call = [sys.executable, "-c", FORCES, tmp_path / "potential", tmp_path / "chains.npy"]
+    forces = [
+        subprocess.run(call, env=environment, check=True, capture_output=True).stdout
+        for _ in range(2)
+    ]
+    assert list((tmp_path / "cache").rglob("*.nbc"))
+    assert len(forces[0]) == 16 * 6 * 3 * 4
+    assert forces[0] == forces[1]

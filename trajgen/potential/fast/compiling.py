@@ -22,9 +22,14 @@ OPTIONS: dict[str, Any] = {
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function that other kernels call."""
+    """Compile a function that other kernels call, as a part of each of them.
+
+    Not inlined it would exist twice in the process that compiles, once by itself and once beside
+    its caller, and once in one that reads the cache; both are rounded in another way, and a resumed
+    run would not end with the same bytes.
+    """
     # Checks of shapes at run time wrap functions; what is compiled is the function itself.
-    return numba.njit(**OPTIONS)(inspect.unwrap(function))
+    return numba.njit(forceinline=True, **OPTIONS)(inspect.unwrap(function))
 
 
 def entry(function: Callable[..., Any]) -> Any:
