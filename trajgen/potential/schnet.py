@@ -18,12 +18,13 @@ it the network is CGSchNet as published.
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from trajgen.data.topology import BeadTopology
 from trajgen.geometry.internal import all_pairs, distances
+from trajgen.potential.pair_messages import pair_messages
 from trajgen.potential.priors import find_terms
 from trajgen.residues import N_BEAD_TYPES
 from trajgen.seeding import torch_generator
@@ -120,14 +121,11 @@ class Interaction(nn.Module):
         features: Float[Tensor, "frames beads width"],
         basis: Float[Tensor, "frames pairs functions"],
         window: Float[Tensor, "frames pairs 1"],
-        pair_of: Tensor,
+        pairs: Int[Tensor, "pairs 2"],
     ) -> Float[Tensor, "frames beads width"]:
-        """Return the change of the features; ``pair_of`` is the pair of each (bead, bead)."""
+        """Return the change of the features."""
         filters = self.filter_out(torch.tanh(self.filter_in(basis))) * window
-        # A row of zeros behind the pairs is the filter of a bead with itself.
-        padded = nn.functional.pad(filters, (0, 0, 0, 1))
-        dense = padded.index_select(1, pair_of.flatten()).unflatten(1, pair_of.shape)
-        messages = (dense * self.source(features)[:, None]).sum(dim=2)
+        messages = pair_messages(filters, self.source(features), pairs)
         return self.target_out(torch.tanh(self.target_in(messages)))
 
 
@@ -182,7 +180,6 @@ class CGSchNet(nn.Module):
 
     types: Tensor
     pairs: Tensor
-    pair_of: Tensor
 
     def __init__(
         self,
@@ -200,18 +197,12 @@ class CGSchNet(nn.Module):
             seed: seed of the weights.
         """
         super().__init__()
-        n, width = topology.n_beads, settings.features
+        width = settings.features
         generator = torch_generator(seed)
         self.energy_scale = energy_scale
         self.lower_nm, self.upper_nm = settings.cutoff_lower_nm, settings.cutoff_nm
-        pairs = all_pairs(n)
-        pair_of = torch.full((n, n), len(pairs))
-        pair_of[pairs[:, 0], pairs[:, 1]] = pair_of[pairs[:, 1], pairs[:, 0]] = torch.arange(
-            len(pairs)
-        )
         self.register_buffer("types", torch.tensor(topology.types), persistent=False)
-        self.register_buffer("pairs", pairs, persistent=False)
-        self.register_buffer("pair_of", pair_of, persistent=False)
+        self.register_buffer("pairs", all_pairs(topology.n_beads), persistent=False)
         self.embedding = nn.Parameter(torch.randn(N_BEAD_TYPES, width, generator=generator))
         self.twist = Twist(topology, width, generator) if settings.handed else None
         self.basis = ExpNormalBasis(settings)
@@ -230,7 +221,7 @@ class CGSchNet(nn.Module):
         if self.twist is not None:
             features = features + self.twist(positions_nm)
         for block in self.blocks:
-            features = features + block(features, basis, window, self.pair_of)
+            features = features + block(features, basis, window, self.pairs)
         beads = self.head_out(torch.tanh(self.head_in(features)))
         return self.energy_scale * beads.sum(dim=(1, 2))
 
