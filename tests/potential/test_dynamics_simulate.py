@@ -138,8 +138,8 @@ def test_a_time_step_that_is_too_large_warns_with_the_measured_value(
 @pytest.mark.parametrize(
     ("measured_K", "error", "warns"),
     [
-        (350.0, 0.001, False), (335.0, 0.001, False), (330.0, 0.001, True), (370.0, 0.001, True),
-        (330.0, 0.02, False), (None, 0.001, False), (np.nan, 0.001, True),
+        (350.0, 0.001, False), (335.0, 0.001, False), (320.0, 0.001, True), (380.0, 0.001, True),
+        (320.0, 0.02, False), (None, 0.001, False), (np.nan, 0.001, True),
     ],
 )  # fmt: skip
 def test_a_temperature_warns_beyond_tolerance_and_error(caplog, measured_K, error, warns):

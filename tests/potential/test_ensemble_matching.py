@@ -1,5 +1,6 @@
 """Ensemble matching: an ensemble is learnt from coordinates alone, exactly again after a kill."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from trajgen.errors import InputError
 from trajgen.files import read_json
 from trajgen.potential.dynamics.settings import SimulationSettings
 from trajgen.potential.dynamics.simulate import simulate
+from trajgen.potential.dynamics.temperature import warn_before
 from trajgen.potential.ensemble_matching import (
     EnsembleSettings,
     EquilibriumFrames,
@@ -56,9 +58,19 @@ def test_frames_are_drawn_by_their_weights():
 
 def test_the_gap_is_zero_for_equal_ensembles_and_knows_no_offset():
     energies = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
-    assert energy_gap(energies, energies, kT=2.0).abs().max() == 0
-    higher = energy_gap(energies + 3.0, energies, kT=2.0)
+    equal = torch.ones(5)
+    assert energy_gap(energies, energies, equal, kT=2.0).abs().max() == 0
+    higher = energy_gap(energies + 3.0, energies, equal, kT=2.0)
     torch.testing.assert_close(higher, torch.full((2,), 1.5))
+    first = energy_gap(energies, energies, torch.tensor([5.0, 0, 0, 0, 0]), kT=2.0)
+    torch.testing.assert_close(first, (energies.mean(dim=1) - energies[:, 0]) / 2)
+
+
+def test_a_draw_takes_one_frame_from_each_stratum():
+    positions = np.arange(4, dtype=np.float32)[:, None, None] * np.ones((1, 2, 3), np.float32)
+    frames = EquilibriumFrames.of(positions, np.array([1.0, 0.0, 3.0, 4.0]))
+    counts = np.bincount(frames.draw(8, seed=3)[:, 0, 0].int().numpy(), minlength=4)
+    assert counts.tolist() == [1, 0, 3, 4]
 
 
 @pytest.fixture
@@ -86,12 +98,63 @@ def test_a_chain_that_explodes_is_set_back_to_the_data_and_touches_no_other(make
 def test_chains_follow_the_weights_of_the_potential(make_potential, chains):
     potential = make_potential("GYDPET").float()
     changed = SimulatedChains(potential, chains.frames, chains.settings, 1, CPU)
-    with torch.no_grad():
-        for network in potential.member_networks():
-            network.head_out.weight.mul_(20)
+    scale_head(potential, 20)
     for each in (chains, changed):
         each.advance(0, EVERYONE)
     assert not torch.allclose(chains.positions_nm, changed.positions_nm, atol=1e-5)
+
+
+def scale_head(potential: Potential, factor: float) -> None:
+    with torch.no_grad():
+        for network in potential.member_networks():
+            network.head_out.weight.mul_(factor)
+
+
+def test_weights_of_chains_are_those_of_reweighting(make_potential):
+    # Steps so small that the chains stay where they are.
+    potential = make_potential("GYDPET").float()
+    frames = EquilibriumFrames.of(make_frames("GYDPET", 40, seed=2).positions_nm, None)
+    settings = EnsembleSettings(chains=32, frames=4, steps=1, time_step_ps=1e-9)
+    chains = SimulatedChains(potential, frames, settings, 1, CPU)
+    start = chains.positions_nm.double()
+    before = copy.deepcopy(potential).double().energy(start)
+    chains.advance(0, EVERYONE)
+    assert chains.log_weights.abs().max() < 1e-4
+    for update, factor in enumerate((1.5, 0.8, 1.4), start=1):
+        scale_head(potential, factor)
+        chains.advance(update, EVERYONE)
+    assert chains.redrawn == 0
+    change = copy.deepcopy(potential).double().energy(start) - before
+    expected = torch.softmax(-change / chains.kT, dim=0) * 32
+    assert expected.max() > 1.2
+    torch.testing.assert_close(chains.relative_weights(), expected, rtol=1e-3, atol=0)
+
+
+def test_chains_that_no_longer_count_give_way_to_those_that_do(make_potential, chains):
+    stay = EnsembleSettings(chains=6, frames=4, steps=1, time_step_ps=1e-9)
+    chains = SimulatedChains(make_potential("GYDPET").float(), chains.frames, stay, 1, CPU)
+    relative = torch.tensor([3.6, 1.2, 0.3, 0.3, 0.3, 0.3], dtype=torch.float64)
+    before = chains.positions_nm.clone()
+    chains.log_weights = relative.log() + 700
+    chains.advance(0, EVERYONE)
+    assert chains.redrawn == 1
+    assert chains.relative_weights().tolist() == [1] * 6
+    apart = torch.cdist(chains.positions_nm.flatten(1), (before - before.mean(1, True)).flatten(1))
+    kept = torch.bincount(apart.argmin(dim=1), minlength=6)
+    assert apart.min(dim=1).values.max() < 1e-5
+    assert ((kept == relative.floor()) | (kept == relative.ceil())).all()
+
+
+def test_a_chain_set_back_has_the_mean_weight(make_potential, chains):
+    chains.log_weights = torch.tensor([0.0, 0.2, 9.0, 0.1, -0.1, -0.2], dtype=torch.float64)
+    chains.velocities[2, 0] = 1e6
+    chains.advance(0, EVERYONE)
+    assert chains.restarted == 1
+    assert float(chains.relative_weights()[2]) == pytest.approx(1, abs=1e-6)
+    torch.testing.assert_close(
+        chains.energies, make_potential("GYDPET").float().energy(chains.positions_nm),
+        rtol=1e-4, atol=1e-3,
+    )  # fmt: skip
 
 
 def test_an_ensemble_is_learnt_where_the_forces_say_nothing(tmp_path):
@@ -122,6 +185,20 @@ def test_an_ensemble_is_learnt_where_the_forces_say_nothing(tmp_path):
     before, after = distance_nm(priors), distance_nm(fitted)
     assert after < 0.02
     assert after < 0.3 * before
+
+
+def test_stiff_bonds_ask_for_a_shorter_time_step(make_potential, caplog):
+    potential = make_potential("GYDPET").float()
+    potential.priors.bond.stiffness.fill_(7e4)  # that of a chain of C-alpha atoms
+    assert EnsembleSettings().chosen_time_step_ps(potential) == 0.008
+    potential.priors.bond.stiffness.fill_(2e5)  # that of a peptide bond
+    shorter = EnsembleSettings().chosen_time_step_ps(potential)
+    assert shorter == pytest.approx(0.65 * 2 / (2 * (2e5 / 12) ** 0.5))
+    warn_before(potential, SimulationSettings(time_step_ps=shorter))
+    assert caplog.text == ""
+    warn_before(potential, SimulationSettings(time_step_ps=1.01 * shorter))
+    assert "the stiffest bond allows" in caplog.text
+    assert EnsembleSettings(time_step_ps=0.01).chosen_time_step_ps(potential) == 0.01
 
 
 def test_the_card_tells_of_it_and_the_last_average_is_kept(tmp_path):

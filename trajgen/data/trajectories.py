@@ -174,7 +174,7 @@ def _is_on_another_clock(path: Path) -> bool:
         card = path.with_name(stem + ".json")
         known = read_json(card) if card.is_file() else None
         files = known.get("files") if isinstance(known, dict) else None
-        if isinstance(files, list) and path.name in files:
+        if known and isinstance(files, list) and path.name in files:
             return "time_step_cg_ps" in known
     return False
 

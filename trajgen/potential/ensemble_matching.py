@@ -9,11 +9,17 @@ has its minimum where
 
 is zero (Shell, J. Chem. Phys. 129, 144108 (2008); for networks Thaler, Stupp and Zavadlav, J. Chem.
 Phys. 157, 244103 (2022)). The second mean is taken over chains that are simulated with the current
-weights and go on from one update to the next, since the weights change little in between (Tieleman,
-ICML 2008). They begin as frames of the data: the mean over them is right from the start where the
-potential is, and each update takes back what the chains drifted away from the data.
+potential and go on from one update to the next (Tieleman, ICML 2008). They begin as frames of the
+data.
+
+Chains that cross a barrier seldom are slow to notice that an update has changed the depths of the
+basins beside it. So they carry statistical weights: an update from U to U' multiplies that of a
+chain at x by exp(-(U'(x) - U(x)) / kT), and the weighted mean stays that of the current potential
+even where no chain moves (Carbone, Hua, Coste and Vanden-Eijnden, NeurIPS 2023; the equality is
+Jarzynski's). Where few chains carry most of the weight, they are drawn anew by their weights.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -25,17 +31,27 @@ from pydantic import Field
 from torch import Tensor
 
 from trajgen.errors import InputError
+from trajgen.potential.chain_weights import WidestSpread, effective_number, systematic_draw
 from trajgen.potential.dynamics.containment import LONGEST_BOND_NM, longest_bonds
 from trajgen.potential.dynamics.integrators import Baoab
 from trajgen.potential.dynamics.starts import bond_index
+from trajgen.potential.dynamics.temperature import safe_time_step_ps
 from trajgen.potential.fast.fast_potential import FastPotential
 from trajgen.potential.potential import Potential
 from trajgen.seeding import derive_seed, numpy_generator
 from trajgen.settings import Settings
 from trajgen.units import thermal_energy
 
-#: Forces, kJ/mol/nm, of positions, nm.
-Forces = Callable[[Tensor], Tensor]
+#: Energies, kJ/mol, and forces, kJ/mol/nm, of positions, nm.
+EnergyAndForces = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+#: The time step where none is chosen and the bonds allow it.
+TIME_STEP_PS = 0.008
+
+#: Chains are drawn anew by their weights when fewer than this share of them would count.
+EFFECTIVE_SHARE = 0.5
+#: Frames of the data that say in which order they stand then.
+ORDERING_FRAMES = 1_000
 
 
 class EnsembleSettings(Settings):
@@ -47,7 +63,8 @@ class EnsembleSettings(Settings):
         chains: chains that are simulated beside the training.
         frames: frames of the data in an update, drawn by their weights.
         steps: time steps of each chain from one update to the next.
-        time_step_ps: their time step.
+        time_step_ps: their time step; None for 0.008, or less where a bond of the priors is so
+            stiff that this is not safe.
         friction_per_ps: their friction; little of it crosses barriers soonest.
         mass_amu: mass of every bead.
     """
@@ -56,9 +73,15 @@ class EnsembleSettings(Settings):
     chains: int = Field(default=256, ge=2)
     frames: int = Field(default=256, ge=2)
     steps: int = Field(default=64, ge=1)
-    time_step_ps: float = Field(default=0.008, gt=0)
+    time_step_ps: float | None = Field(default=None, gt=0)
     friction_per_ps: float = Field(default=0.3, ge=0)
     mass_amu: float = Field(default=12.0, gt=0)
+
+    def chosen_time_step_ps(self, potential: Potential) -> float:
+        """Return the time step, also where it was left to the priors of the potential."""
+        if self.time_step_ps is not None:
+            return self.time_step_ps
+        return min(TIME_STEP_PS, safe_time_step_ps(potential, self.mass_amu))
 
 
 @dataclass(frozen=True)
@@ -85,27 +108,29 @@ class EquilibriumFrames:
         return cls(torch.from_numpy(positions_nm), cumulative / cumulative[-1])
 
     def draw(self, count: int, seed: int) -> Float32[Tensor, "count beads 3"]:
-        """Draw frames by weight, with replacement."""
-        uniform = numpy_generator(seed).random(count)
+        """Draw frames by weight, with replacement: one from each of ``count`` equal strata.
+
+        The weights of basins that lie together in the data come out nearly as they are.
+        """
+        uniform = (np.arange(count) + numpy_generator(seed).random(count)) / count
         last = len(self.cumulative) - 1
         chosen = np.minimum(np.searchsorted(self.cumulative, uniform, side="right"), last)
         return self.positions_nm[torch.from_numpy(chosen)]
 
 
-class CurrentForces:
-    """Forces of a potential whose weights change: by the fast path on the CPU."""
+class CurrentEnergy:
+    """Energies and forces of a potential whose weights change: by the fast path on the CPU."""
 
     def __init__(self, potential: Potential) -> None:
         self._potential = potential
         self._fast = FastPotential.build(potential) if potential.device.type == "cpu" else None
 
-    def refreshed(self) -> Forces:
-        """Return the forces, kJ/mol/nm, of the weights as they are now."""
+    def refreshed(self) -> EnergyAndForces:
+        """Return energies, kJ/mol, and forces, kJ/mol/nm, of the weights as they are now."""
         if self._fast is None:
-            return lambda positions_nm: self._potential.energy_and_forces(positions_nm)[1]
-        fast = self._fast
-        fast.update(self._potential)
-        return lambda positions_nm: fast.energy_and_forces(positions_nm)[1]
+            return self._potential.energy_and_forces
+        self._fast.update(self._potential)
+        return self._fast.energy_and_forces
 
 
 class SimulatedChains:
@@ -116,10 +141,16 @@ class SimulatedChains:
 
     Attributes:
         kT: thermal energy, kJ/mol.
+        time_step_ps: time step.
         positions_nm: where the chains are.
         velocities: their velocities, nm/ps.
+        log_weights: logarithms of their statistical weights.
+        energies: their energies with the weights of the network that they last moved by, kJ/mol.
         restarted: chains so far that exploded and were set back to a frame of the data.
+        redrawn: how often so far the chains were drawn anew by their weights.
     """
+
+    _CARRIED = ("positions_nm", "velocities", "log_weights", "energies")
 
     def __init__(
         self,
@@ -132,17 +163,22 @@ class SimulatedChains:
         """Place chains at frames of the data, with thermal velocities."""
         self.frames, self.settings, self.seed = frames, settings, seed
         self.kT = thermal_energy(potential.temperature_K)
+        self.time_step_ps = settings.chosen_time_step_ps(potential)
         self._thermal = (self.kT / settings.mass_amu) ** 0.5
         self._bonds = bond_index(potential).to(device)
-        self._forces = CurrentForces(potential.to(device))
+        self._current = CurrentEnergy(potential.to(device))
         self._integrator = Baoab(
-            settings.time_step_ps, settings.friction_per_ps, self.kT, settings.mass_amu
+            self.time_step_ps, settings.friction_per_ps, self.kT, settings.mass_amu
         )
         starts = frames.draw(settings.chains, derive_seed(seed, "ensemble-starts"))
         noise = self._noise("ensemble-velocities", 0, 1)[0]
         self.positions_nm = starts.to(device)
         self.velocities = self._thermal * noise.to(device)
-        self.restarted = 0
+        self.log_weights = torch.zeros(settings.chains, dtype=torch.float64, device=device)
+        self.energies = self._current.refreshed()(self.positions_nm)[0]
+        sample = frames.draw(ORDERING_FRAMES, derive_seed(seed, "ensemble-order"))
+        self._spread = WidestSpread.of(sample)
+        self.restarted = self.redrawn = 0
 
     @torch.no_grad()
     def advance(
@@ -155,31 +191,55 @@ class SimulatedChains:
             share: the chains that this process moves.
             gather: puts the chains of all processes together again.
         """
-        forces = self._forces.refreshed()
+        current = self._current.refreshed()
         x, v = self.positions_nm[share], self.velocities[share]
-        f = forces(x)
+        energies, f = current(x)
+        changed = (energies - self.energies[share]).double() / self.kT
+        log_weights = self.log_weights[share] - changed
         noise = self._noise("ensemble-noise", update, self.settings.steps)[:, share]
         for kick in noise.to(x.device):
             x, v = self._integrator.move(x, v, f, kick)
-            f = forces(x)
+            energies, f = current(x)
             v = self._integrator.kick(v, f)
         self.positions_nm = gather((x - x.mean(dim=1, keepdim=True)).contiguous())
         self.velocities = gather(v.contiguous())
-        self._restart_exploded(update)
+        self.energies, self.log_weights = gather(energies), gather(log_weights)
+        self._restart_exploded(update, current)
+        self._redraw_by_weight(update)
 
-    def _restart_exploded(self, update: int) -> None:
+    def relative_weights(self) -> Float64[Tensor, " chains"]:
+        """Return the statistical weights of the chains; their mean is 1."""
+        return torch.softmax(self.log_weights, dim=0) * len(self.log_weights)
+
+    def _restart_exploded(self, update: int, current: EnergyAndForces) -> None:
         """Set chains that are not finite or too long back to frames of the data."""
         longest_nm = longest_bonds(self.positions_nm, self._bonds)
         # A comparison with NaN is false.
         lost = ~((longest_nm <= LONGEST_BOND_NM) & self.velocities.sum(dim=(1, 2)).isfinite())
         count = int(lost.sum())
-        if count:
-            device = self.positions_nm.device
-            drawn = self.frames.draw(count, derive_seed(self.seed, "ensemble-restart", 0, update))
-            noise = self._noise("ensemble-velocities", update + 1, 1)[0]
-            self.positions_nm[lost] = drawn.to(device)
-            self.velocities[lost] = self._thermal * noise.to(device)[lost]
-            self.restarted += count
+        if not count:
+            return
+        device = self.positions_nm.device
+        drawn = self.frames.draw(count, derive_seed(self.seed, "ensemble-restart", 0, update))
+        noise = self._noise("ensemble-velocities", update + 1, 1)[0]
+        self.positions_nm[lost] = drawn.to(device)
+        self.velocities[lost] = self._thermal * noise.to(device)[lost]
+        self.energies[lost] = current(self.positions_nm[lost])[0]
+        kept = self.log_weights[~lost]
+        self.log_weights[lost] = kept.logsumexp(0) - math.log(len(kept)) if len(kept) else 0.0
+        self.restarted += count
+
+    def _redraw_by_weight(self, update: int) -> None:
+        """Draw the chains anew by their weights where few of them carry most of it."""
+        weights = self.relative_weights()
+        if effective_number(weights) >= EFFECTIVE_SHARE * len(weights):
+            return
+        offset = numpy_generator(derive_seed(self.seed, "ensemble-redraw", 0, update)).random()
+        kept = systematic_draw(weights, self._spread.order(self.positions_nm), offset)
+        self.positions_nm, self.velocities = self.positions_nm[kept], self.velocities[kept]
+        self.energies = self.energies[kept]
+        self.log_weights = torch.zeros_like(self.log_weights)
+        self.redrawn += 1
 
     def reference(self, update: int) -> Float32[Tensor, "frames beads 3"]:
         """Return the frames of the data that an update compares the chains with."""
@@ -188,14 +248,17 @@ class SimulatedChains:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors that a resumed training needs."""
-        return {"chains.positions_nm": self.positions_nm, "chains.velocities": self.velocities}
+        return {f"chains.{name}": getattr(self, name) for name in self._CARRIED}
 
-    def restore(self, tensors: dict[str, Tensor], restarted: int) -> None:
-        """Go on from where ``tensors`` were taken."""
-        self.restarted = restarted
-        device = self.positions_nm.device
-        self.positions_nm = tensors["chains.positions_nm"].to(device)
-        self.velocities = tensors["chains.velocities"].to(device)
+    def numbers(self) -> dict[str, int]:
+        """Return all counts that a resumed training needs."""
+        return {"chains_restarted": self.restarted, "chains_redrawn": self.redrawn}
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, int]) -> None:
+        """Go on from where ``tensors`` and ``numbers`` were taken."""
+        for name in self._CARRIED:
+            setattr(self, name, tensors[f"chains.{name}"].to(self.positions_nm.device))
+        self.restarted, self.redrawn = numbers["chains_restarted"], numbers["chains_redrawn"]
 
     def _noise(self, purpose: str, update: int, steps: int) -> Float32[Tensor, "steps chains b 3"]:
         shape = (steps, self.settings.chains, *self.frames.positions_nm.shape[1:])
@@ -233,12 +296,15 @@ def share_of_process(name: str, count: int, processes: Processes) -> slice:
 
 
 def energy_gap(
-    of_data: Float[Tensor, "members frames"], of_chains: Float[Tensor, "members chains"], kT: float
+    of_data: Float[Tensor, "members frames"],
+    of_chains: Float[Tensor, "members chains"],
+    chain_weights: Float[Tensor, " chains"],
+    kT: float,
 ) -> Float[Tensor, " members"]:
-    """Return (⟨U⟩_data - ⟨U⟩_chains) / kT of each member.
+    """Return (⟨U⟩_data - ⟨U⟩_chains) / kT of each member; weights of chains have the mean 1.
 
-    Its gradient with respect to the weights is that of the relative entropy, for a member as if it
-    were the whole potential; its value is not the relative entropy, and wanders about zero once the
-    ensembles agree.
+    Its gradient with respect to the weights of the network is that of the relative entropy, for a
+    member as if it were the whole potential; its value is not the relative entropy, and wanders
+    about zero once the ensembles agree.
     """
-    return (of_data.mean(dim=1) - of_chains.mean(dim=1)) / kT
+    return (of_data.mean(dim=1) - (of_chains * chain_weights).mean(dim=1)) / kT

@@ -216,7 +216,7 @@ def _check(
         return None
     step_ps = SimulationSettings().time_step_ps
     if settings.ensemble is not None:
-        step_ps = max(step_ps, settings.ensemble.time_step_ps)
+        step_ps = max(step_ps, settings.ensemble.chosen_time_step_ps(potential))
     return check_priors(potential, frames, settings.prior_check, step_ps, seed, device, progress)
 
 

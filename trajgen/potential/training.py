@@ -67,15 +67,15 @@ class TrainingSettings(Settings):
             count as equal; None leaves them out.
     """
 
-    steps: int = Field(default=4_000, ge=1)
+    steps: int = Field(default=4_500, ge=1)
     max_minutes: float | None = Field(default=None, gt=0)
     batch: int = Field(default=128, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
-    final_learning_rate: float = Field(default=0.01, ge=0, le=1)
+    final_learning_rate: float = Field(default=0.1, ge=0, le=1)
     warmup_steps: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=0.0, ge=0)
     gradient_clip: float = Field(default=1.0, gt=0)
-    average_decay: float = Field(default=0.998, ge=0, lt=1)
+    average_decay: float = Field(default=0.999, ge=0, lt=1)
     validation_fraction: float = Field(default=0.1, ge=0, lt=1)
     validate_every: int = Field(default=200, ge=1)
     save_every: int = Field(default=200, ge=1)
@@ -175,7 +175,7 @@ class Training:
             "best_validation_loss": kept[-1] if kept else None,
             "loss_unit": "(kJ/mol/nm)^2, mean over force components",
             "curve": state.curve,
-            "chains_restarted": None if self.chains is None else self.chains.restarted,
+            **({} if self.chains is None else self.chains.numbers()),
             "wall_seconds": round(60 * state.minutes, 3),
         }
 
@@ -236,7 +236,9 @@ class Training:
             return losses, None
         chains = self.chains.settings.chains // self.accelerator.num_processes
         of_data, of_chains = energies.split([energies.shape[1] - chains, chains], dim=1)
-        gaps = energy_gap(of_data, of_chains, self.chains.kT)
+        share = share_of_process("chains", self.chains.settings.chains, self.accelerator)
+        weights = self.chains.relative_weights()[share].to(of_chains.dtype)
+        gaps = energy_gap(of_data, of_chains, weights, self.chains.kT)
         if not gaps.isfinite().all():
             raise WorkError(
                 f"the energies of step {self.state.step} are not finite; lower "
@@ -277,7 +279,7 @@ class Training:
         tensors, numbers = self.state.tensors(), self.state.numbers()
         if self.chains is not None:
             tensors |= self.chains.tensors()
-            numbers["chains_restarted"] = self.chains.restarted
+            numbers |= self.chains.numbers()
         save_training_state(out, tensors, {**numbers, **identity})
 
     def _warn_of_restarts(self) -> None:
@@ -290,7 +292,7 @@ class Training:
                 "choose a smaller ensemble.time_step_ps than %g",
                 self.chains.restarted,
                 moved,
-                self.chains.settings.time_step_ps,
+                self.chains.time_step_ps,
             )
 
     def _resume(self, out: Path, identity: dict[str, Any]) -> None:
@@ -303,10 +305,10 @@ class Training:
                 f"the training state beside {out} is of another dataset, seed, start or settings; "
                 f"name another --out, or remove {out}.training to begin anew"
             )
-        restarted = numbers.pop("chains_restarted", 0)
-        self.state.restore(tensors, numbers)
         if self.chains is not None:
-            self.chains.restore(tensors, restarted)
+            counts = {name: numbers.pop(name) for name in self.chains.numbers()}
+            self.chains.restore(tensors, counts)
+        self.state.restore(tensors, numbers)
         logger.info("training goes on at step %d", self.state.step)
 
 

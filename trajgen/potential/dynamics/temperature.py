@@ -14,12 +14,13 @@ logger = logging.getLogger(__name__)
 
 #: A kinetic temperature that is off by a larger share means that the time step is too large. With
 #: BAOAB a harmonic motion of frequency ω reads low by (ωh)²/4 (Leimkuhler and Matthews 2013) while
-#: its positions are still exact; the default step reads low by about 2 %.
-TEMPERATURE_TOLERANCE = 0.05
+#: its positions are still exact; the default step reads low by some 2 %, the largest safe one by 6.
+TEMPERATURE_TOLERANCE = 0.08
 
 #: A time step beyond this share of the largest stable one is too large: angles and the network add
-#: to the stiffness of the bonds.
-SAFE_SHARE_OF_STABLE_STEP = 0.5
+#: to the stiffness of the bonds. At this share the bonds of a chignolin potential were still right
+#: to 0.001 Å, and no chain of 256 was lost in 150,000 steps; at 0.79 some were.
+SAFE_SHARE_OF_STABLE_STEP = 0.65
 
 
 class KineticTemperature:
@@ -65,6 +66,17 @@ class KineticTemperature:
         return math.sqrt(2 / (self.degrees_of_freedom * chains * independent))
 
 
+def safe_time_step_ps(potential: Potential, mass_amu: float) -> float:
+    """Return the largest time step of Langevin dynamics that ``warn_before`` takes for safe."""
+    settings = SimulationSettings(mass_amu=mass_amu)
+    return SAFE_SHARE_OF_STABLE_STEP * settings.largest_stable_step_ps(_stiffest_bond(potential))
+
+
+def _stiffest_bond(potential: Potential) -> float:
+    stiffnesses = potential.priors.bond.stiffness
+    return float(stiffnesses.max()) if stiffnesses.numel() else 0.0
+
+
 def warn_before(potential: Potential, settings: SimulationSettings) -> None:
     """Warn of a temperature that is not that of the data, and of a time step near instability."""
     asked_K, data_K = settings.temperature_K, potential.temperature_K
@@ -75,9 +87,7 @@ def warn_before(potential: Potential, settings: SimulationSettings) -> None:
             asked_K,
             data_K,
         )
-    stiffnesses = potential.priors.bond.stiffness
-    stiffest = float(stiffnesses.max()) if stiffnesses.numel() else 0.0
-    largest_ps = settings.largest_stable_step_ps(stiffest)
+    largest_ps = settings.largest_stable_step_ps(_stiffest_bond(potential))
     if settings.time_step_ps > SAFE_SHARE_OF_STABLE_STEP * largest_ps:
         logger.warning(
             "time_step_ps is %g, but the stiffest bond allows %.3g at most; choose %.2g or less",
