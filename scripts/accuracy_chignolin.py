@@ -3,7 +3,8 @@
 python scripts/accuracy_chignolin.py --data ../shared/data --out runs/accuracy --json accuracy.json
 
 Trains on 13,000 weighted frames with forces for each seed, simulates 128 chains from native and 128
-from other frames, and compares the second half of both with the reference. Where the two runs
+from other frames, which do not feel each other, and compares the second half of both with the
+reference. Where the two runs
 disagree the simulation was too short, and its numbers are those of its starts: the rows of the
 starts stand beside them. With --holdout the training sees a part of the trajectories only, and the
 rest is measured against as well. Killed, the same command goes on at the seed and stage where it
@@ -182,18 +183,31 @@ def simulate_seed(
         time_step_ps=arguments.time_step_ps,
         friction_per_ps=arguments.friction_per_ps,
     )
-    runs = {}
-    for name, native in (("native", True), ("other", False)):
-        starts = starts_of(frames, structure_nm, native, arguments.chains, seed)
-        file = out / f"{name}.safetensors"
-        if not file.is_file():
-            begin = time.perf_counter()
-            noise = derive_seed(seed, f"simulate {name}")
-            rollouts = simulate(potential, starts, simulation, noise, choose_progress())
-            write_json(out / f"{name}.json", {"seconds": time.perf_counter() - begin})
-            save_rollouts(file, rollouts)
-        runs[name] = starts, load_rollouts(file)
-    return runs
+    chains = arguments.chains
+    starts = np.concatenate(
+        [starts_of(frames, structure_nm, native, chains, seed) for native in (True, False)]
+    )
+    file = out / "rollouts.safetensors"
+    if not file.is_file():
+        begin = time.perf_counter()
+        noise = derive_seed(seed, "simulate")
+        rollouts = simulate(potential, starts, simulation, noise, choose_progress())
+        write_json(out / "seconds.json", {"seconds": time.perf_counter() - begin})
+        save_rollouts(file, rollouts)
+    both = load_rollouts(file)
+    parts = {"native": slice(0, chains), "other": slice(chains, None)}
+    return {name: (starts[part], chains_of(both, part)) for name, part in parts.items()}
+
+
+def chains_of(rollouts: Rollouts, part: slice) -> Rollouts:
+    """Return some of the chains."""
+    return Rollouts(
+        rollouts.topology,
+        rollouts.positions_nm[part],
+        rollouts.alive[part],
+        rollouts.time_step_ps,
+        rollouts.time_step_cg_ps,
+    )
 
 
 def measure_seed(
@@ -211,7 +225,7 @@ def measure_seed(
         row["runs"][name] = {
             **measured(judge(table, reference)),
             **motion(table, arguments.chains, arguments.save_every),
-            **read_json(arguments.out / f"seed-{seed}" / f"{name}.json"),
+            **read_json(arguments.out / f"seed-{seed}" / "seconds.json"),
             "share_of_frames_lost": lost / max(lost + late.n_frames, 1),
         }
         if table.tics is not None and table.n_frames:
