@@ -29,7 +29,7 @@ from al.status import RecordingProgress
 from trajgen.analysis.evaluate import EvaluationSettings
 from trajgen.device import fix_threads
 from trajgen.errors import InputError
-from trajgen.potential.ensemble_matching import EnsembleSettings
+from trajgen.potential.ensemble_settings import EnsembleSettings
 from trajgen.potential.fit import FitSettings
 from trajgen.progress import Progress
 from trajgen.settings import Settings, apply_override, parse_settings, read_yaml, write_settings

@@ -4,11 +4,10 @@ python scripts/accuracy_chignolin.py --data ../shared/data --out runs/accuracy -
 
 Trains on 13,000 weighted frames with forces for each seed, simulates 128 chains from native and 128
 from other frames, which do not feel each other, and compares the second half of both with the
-reference. Where the two runs
-disagree the simulation was too short, and its numbers are those of its starts: the rows of the
-starts stand beside them. With --holdout the training sees a part of the trajectories only, and the
-rest is measured against as well. Killed, the same command goes on at the seed and stage where it
-was.
+reference. Where the two runs disagree the simulation was too short, and its numbers are those of
+its starts: the rows of the starts stand beside them. With --holdout the training sees a part of the
+trajectories only, and the rest is measured against as well. Killed, the same command goes on at the
+seed and stage where it was.
 """
 
 import argparse
@@ -54,6 +53,8 @@ from trajgen.settings import load_settings
 #: Chains are in the folded core within the first RMSD of the structure, unfolded beyond the second.
 FOLDED_NM, UNFOLDED_NM = 0.2, 0.45
 NATIVE_CUTOFF_NM = 0.25
+#: Share of the time of a fit that the steps of the optimizer may take; the readout takes the rest.
+TRAINING_SHARE = 0.8
 #: Name, factor and unit of each column; lengths in angstrom as in published tables.
 COLUMNS = {
     "tica_2d": (1.0, "TIC"),
@@ -172,7 +173,9 @@ def simulate_seed(
     out.mkdir(parents=True, exist_ok=True)
     device = choose_device("auto")
     settings = load_settings(
-        FitSettings, None, [f"training.max_minutes={arguments.minutes}", *arguments.set]
+        FitSettings,
+        None,
+        [f"training.max_minutes={TRAINING_SHARE * arguments.minutes}", *arguments.set],
     )
     if not (out / "potential").exists():
         fit_potential(training, out / "potential", settings, seed, device, choose_progress())
@@ -216,6 +219,10 @@ def measure_seed(
 ) -> dict[str, Any]:  # fmt: skip
     """Return the numbers of both runs of a seed, and of the frames that they started from."""
     row: dict[str, Any] = {"seed": seed, "starts": {}, "runs": {}}
+    card = read_json(arguments.out / f"seed-{seed}" / "potential" / "card.json")
+    readout = card["readout"] or {"wall_seconds": 0.0}
+    row["fit"] = {"steps": card["steps"], "readout": readout}
+    row["fit"]["minutes"] = (card["wall_seconds"] + readout["wall_seconds"]) / 60
     slowest = []
     for name, (starts, rollouts) in runs.items():
         late, lost = second_half(rollouts)
@@ -238,8 +245,8 @@ def print_table(rows: list[dict[str, Any]], floor: dict[str, Any]) -> None:
     """Print the distances of both runs of each seed, the floor and the goals."""
     shares = ["native", "mirror"]
     heads = [f"{name} ({unit})" for name, (_, unit) in COLUMNS.items()]
-    table = Table("set", *heads, *shares, "transitions", "TIC 0 time (steps)", "seconds",
-                  "lost", "TIC 0 between runs")  # fmt: skip
+    table = Table("set", *heads, *shares, "transitions", "TIC 0 time (steps)", "fit (min)",
+                  "simulation (s)", "lost", "TIC 0 between runs")  # fmt: skip
 
     def cells(row: dict[str, Any]) -> list[str]:
         values = (row.get(name) for name in (*COLUMNS, *shares))
@@ -254,12 +261,15 @@ def print_table(rows: list[dict[str, Any]], floor: dict[str, Any]) -> None:
             moved = [
                 f"{run['transitions_per_chain']:.2g}",
                 "-" if steps is None else f"{steps:.0f}",
+                f"{row['fit']['minutes']:.1f}",
                 f"{run['seconds']:.0f}",
             ]
             lost = f"{run['share_of_frames_lost']:.2%}"
             apart = "-" if between is None else f"{between:.2g}"
             table.add_row(f"seed {row['seed']}, from {name}", *cells(run), *moved, lost, apart)
-    table.add_row("goal", *(GOALS[name] for name in (*COLUMNS, *shares)), "", "", "", "0", "≤ 0.15")
+    table.add_row(
+        "goal", *(GOALS[name] for name in (*COLUMNS, *shares)), "", "", "≤ 30", "", "0", "≤ 0.15"
+    )
     Console(width=200).print(table)
 
 

@@ -22,7 +22,11 @@ def make_potential() -> Callable[..., Potential]:
     """Return a maker of small potentials with fitted priors and a random network, in float64."""
 
     def make(
-        sequence: str = "GYDPET", blocks: int = 2, features: int = 16, handed: bool = True
+        sequence: str = "GYDPET",
+        blocks: int = 2,
+        features: int = 16,
+        handed: bool = True,
+        committee: int = 1,
     ) -> Potential:
         frames = make_frames(sequence, 200, seed=3)
         settings = PotentialSettings(
@@ -31,6 +35,7 @@ def make_potential() -> Callable[..., Potential]:
             network=NetworkSettings(
                 blocks=blocks, features=features, radial_functions=8, handed=handed
             ),
+            committee=committee,
             topology=frames.topology.to_dict(),
         )
         potential = Potential(settings, seed=7)

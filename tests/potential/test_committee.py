@@ -23,10 +23,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def of_three(make_potential: Callable[..., Potential]) -> Potential:
     """Return a potential with three members and fitted priors, in float64."""
-    one = make_potential()
-    potential = Potential(one.settings.model_copy(update={"committee": 3}), seed=7)
-    potential.priors = one.priors
-    return potential.double()
+    return make_potential(committee=3)
 
 
 @pytest.mark.parametrize("batched_frames", [0, 100])

@@ -22,12 +22,12 @@ from trajgen.potential.dynamics.settings import SimulationSettings
 from trajgen.potential.dynamics.simulate import simulate
 from trajgen.potential.dynamics.temperature import warn_before
 from trajgen.potential.ensemble_matching import (
-    EnsembleSettings,
     EquilibriumFrames,
     SimulatedChains,
     energy_gap,
     share_of_process,
 )
+from trajgen.potential.ensemble_settings import EnsembleSettings
 from trajgen.potential.fit import FitSettings, fit_potential
 from trajgen.potential.potential import Potential
 from trajgen.seeding import derive_seed
@@ -37,7 +37,7 @@ EVERYONE = slice(None)
 
 
 def matching(ensemble: dict[str, object] | None = None, **training: object) -> FitSettings:
-    few = {"chains": 8, "frames": 8, "steps": 3, **(ensemble or {})}
+    few = {"chains": 8, "frames": 8, "steps": 3, "readout": {"steps": 12}, **(ensemble or {})}
     return small(**training).model_copy(update={"ensemble": EnsembleSettings.model_validate(few)})
 
 
@@ -171,7 +171,8 @@ def test_an_ensemble_is_learnt_where_the_forces_say_nothing(tmp_path):
     )
     dataset = write_dataset(tmp_path / "data", weighted)
     settings = small(steps=150, learning_rate=5e-3, average_decay=0.98, validate_every=150)
-    settings = settings.model_copy(update={"ensemble": EnsembleSettings(chains=64, steps=20)})
+    ensemble = EnsembleSettings(chains=64, steps=20, readout=None)
+    settings = settings.model_copy(update={"ensemble": ensemble})
     fitted = Potential.load(fit_potential(dataset, tmp_path / "out", settings, 1, CPU), CPU)
     priors = Potential(fitted.settings.model_copy(update={"committee": 0}))
     priors.priors = fitted.priors

@@ -85,6 +85,24 @@ class Committee(nn.Module):
 
         return vmap(energy)(stacked, positions_nm)
 
+    def readout(
+        self, positions_nm: Float[Tensor, "frames beads 3"]
+    ) -> Float[Tensor, "frames numbers"]:
+        """Return what the mean energy is linear in, in units of its scale; members in a row."""
+        each = [member.readout(positions_nm) for member in self.networks()]
+        return torch.cat(each, dim=1) / len(each)
+
+    def shift_readout(self, change: Float[Tensor, " numbers"]) -> None:
+        """Add ``change · readout`` to the mean energy, in units of its scale."""
+        members = self.networks()
+        with torch.no_grad():
+            for member, own in zip(members, change.chunk(len(members)), strict=True):
+                member.head_out.weight += own.to(member.head_out.weight)
+
+    def networks(self) -> list[CGSchNet]:
+        """Return the members, with the weights of this committee, not copies."""
+        return [member for member in self.members if isinstance(member, CGSchNet)]
+
     def _alone(
         self, network: nn.Module, positions_nm: Float[Tensor, "frames beads 3"]
     ) -> Float[Tensor, " frames"]:

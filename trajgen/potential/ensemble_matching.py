@@ -27,7 +27,6 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64
-from pydantic import Field
 from torch import Tensor
 
 from trajgen.errors import InputError
@@ -35,53 +34,19 @@ from trajgen.potential.chain_weights import WidestSpread, effective_number, syst
 from trajgen.potential.dynamics.containment import LONGEST_BOND_NM, longest_bonds
 from trajgen.potential.dynamics.integrators import Baoab
 from trajgen.potential.dynamics.starts import bond_index
-from trajgen.potential.dynamics.temperature import safe_time_step_ps
+from trajgen.potential.ensemble_settings import EnsembleSettings
 from trajgen.potential.fast.fast_potential import FastPotential
 from trajgen.potential.potential import Potential
 from trajgen.seeding import derive_seed, numpy_generator
-from trajgen.settings import Settings
 from trajgen.units import thermal_energy
 
 #: Energies, kJ/mol, and forces, kJ/mol/nm, of positions, nm.
 EnergyAndForces = Callable[[Tensor], tuple[Tensor, Tensor]]
 
-#: The time step where none is chosen and the bonds allow it.
-TIME_STEP_PS = 0.008
-
 #: Chains are drawn anew by their weights when fewer than this share of them would count.
 EFFECTIVE_SHARE = 0.5
 #: Frames of the data that say in which order they stand then.
 ORDERING_FRAMES = 1_000
-
-
-class EnsembleSettings(Settings):
-    """Choices of ensemble matching.
-
-    Attributes:
-        weight: weight of the relative entropy, in kT, beside the loss of the forces, which is 1 for
-            the priors alone.
-        chains: chains that are simulated beside the training.
-        frames: frames of the data in an update, drawn by their weights.
-        steps: time steps of each chain from one update to the next.
-        time_step_ps: their time step; None for 0.008, or less where a bond of the priors is so
-            stiff that this is not safe.
-        friction_per_ps: their friction; little of it crosses barriers soonest.
-        mass_amu: mass of every bead.
-    """
-
-    weight: float = Field(default=1.0, gt=0)
-    chains: int = Field(default=256, ge=2)
-    frames: int = Field(default=256, ge=2)
-    steps: int = Field(default=64, ge=1)
-    time_step_ps: float | None = Field(default=None, gt=0)
-    friction_per_ps: float = Field(default=0.3, ge=0)
-    mass_amu: float = Field(default=12.0, gt=0)
-
-    def chosen_time_step_ps(self, potential: Potential) -> float:
-        """Return the time step, also where it was left to the priors of the potential."""
-        if self.time_step_ps is not None:
-            return self.time_step_ps
-        return min(TIME_STEP_PS, safe_time_step_ps(potential, self.mass_amu))
 
 
 @dataclass(frozen=True)
@@ -106,6 +71,10 @@ class EquilibriumFrames:
         each = np.ones(len(positions_nm)) if weights is None else weights.astype(np.float64)
         cumulative = np.cumsum(each)
         return cls(torch.from_numpy(positions_nm), cumulative / cumulative[-1])
+
+    def weights(self) -> Float64[np.ndarray, " frames"]:
+        """Return the weights; their sum is 1."""
+        return np.diff(self.cumulative, prepend=0.0)
 
     def draw(self, count: int, seed: int) -> Float32[Tensor, "count beads 3"]:
         """Draw frames by weight, with replacement: one from each of ``count`` equal strata.

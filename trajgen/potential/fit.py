@@ -33,11 +33,8 @@ from trajgen.potential.continuation import (
     split_frames,
 )
 from trajgen.potential.dynamics.settings import SimulationSettings
-from trajgen.potential.ensemble_matching import (
-    EnsembleSettings,
-    EquilibriumFrames,
-    SimulatedChains,
-)
+from trajgen.potential.ensemble_matching import EquilibriumFrames, SimulatedChains
+from trajgen.potential.ensemble_settings import EnsembleSettings
 from trajgen.potential.fit_report import measure_fit
 from trajgen.potential.force_labels import (
     ForceLabels,
@@ -52,6 +49,7 @@ from trajgen.potential.potential import Potential, PotentialSettings
 from trajgen.potential.prior_check import PriorCheckSettings, check_priors
 from trajgen.potential.prior_fit import fit_priors
 from trajgen.potential.priors import PriorSettings
+from trajgen.potential.readout_matching import ReadoutMatch, match_readout
 from trajgen.potential.schnet import NetworkSettings
 from trajgen.potential.training import Training, TrainingSettings
 from trajgen.progress import SILENT, Progress
@@ -135,8 +133,10 @@ def fit_potential(
         )
     identity = _identity(dataset, settings, seed, start)
     training.run(out, identity, progress)
+    matched = _match_readout(potential, training, settings, progress)
     if training.writes:
-        potential.network.load_state_dict(training.state.best)
+        if matched is None:
+            potential.network.load_state_dict(training.state.best)
         after = None if start is None else _losses_by_kind(potential.network, labels, split)
         card = {
             "dataset": str(dataset.path),
@@ -146,6 +146,7 @@ def fit_potential(
             "prior_simulation": simulated,
             "prior_notes": list(prior_notes),
             "ensemble_matched": training.chains is not None,
+            "readout": None if matched is None else matched.to_dict(),
             **measure_fit(potential, labels, split.validation, labelled.frames, seed),
             **training.summary(),
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
@@ -233,6 +234,23 @@ def _prepare(
     pools = make_pools(old, new, settings.training.batch, settings.continuation.new_share)
     train, validation = labels.take(split.train), labels.take(split.validation)
     return Training(committee, train, validation, pools, settings.training, seed, device)
+
+
+def _match_readout(
+    potential: Potential, training: Training, settings: FitSettings, progress: Progress
+) -> ReadoutMatch | None:
+    """Give the potential the averaged weights, its readout matched; None without such a match."""
+    if training.chains is None or settings.ensemble is None or settings.ensemble.readout is None:
+        return None
+    potential.network.load_state_dict(training.state.average.state_dict())
+    return match_readout(
+        potential.network,
+        training.chains,
+        training.advance_chains,
+        settings.ensemble.readout,
+        training.state.step,
+        progress if training.writes else SILENT,
+    )
 
 
 def _losses_by_kind(

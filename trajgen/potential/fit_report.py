@@ -100,6 +100,8 @@ def report_lines(card: dict[str, Any]) -> list[str]:
     if without is not None:
         lines.append(f"  loss of priors alone    {without:.5g}")
         lines.append(f"  loss with the network   {best:.5g} (step {card['best_step']})")
+    if card.get("readout"):  # older cards have none
+        lines.append(f"  readout                 {_readout_text(card['readout'])}")
     lines.append(f"  noise floor             {_floor_text(floor)}")
     lines.append(f"  explained variance      {_explained_text(explained)}")
     lines.append(f"  priors alone            {_simulation_text(card['prior_simulation'])}")
@@ -124,6 +126,13 @@ def _explained_text(explained: dict[str, Any]) -> str:
     if explained["of_mean_force_percent"] is None:
         return f"{text}; of the mean force unknown: {explained['reason']}"
     return f"{text}, {explained['of_mean_force_percent']:.1f} % of what is not noise"
+
+
+def _readout_text(readout: dict[str, Any]) -> str:
+    return (
+        f"matched to the ensemble: relative entropy lower by {readout['gained_kT']:.2g} kT, "
+        f"{100 * readout['effective_share']:.0f} % of {readout['samples']} samples effective"
+    )
 
 
 def _simulation_text(simulation: dict[str, Any] | None) -> str:

@@ -121,7 +121,7 @@ class Potential(nn.Module):
 
     def member_networks(self) -> list[CGSchNet]:
         """Return the networks of the committee, with the weights of this potential, not copies."""
-        return [network for network in self.network.members if isinstance(network, CGSchNet)]
+        return self.network.networks()
 
     def member_energies(
         self, positions_nm: Float[Tensor, "frames beads 3"]

@@ -214,6 +214,12 @@ class CGSchNet(nn.Module):
 
     def forward(self, positions_nm: Float[Tensor, "frames beads 3"]) -> Float[Tensor, " frames"]:
         """Return the energy, kJ/mol."""
+        return self.energy_scale * self.head_out(self.readout(positions_nm)).squeeze(-1)
+
+    def readout(
+        self, positions_nm: Float[Tensor, "frames beads 3"]
+    ) -> Float[Tensor, "frames numbers"]:
+        """Return the sums over beads that the energy is linear in."""
         apart = distances(positions_nm, self.pairs)
         basis = self.basis(apart)
         window = cosine_cutoff(apart, self.lower_nm, self.upper_nm)[..., None]
@@ -222,8 +228,7 @@ class CGSchNet(nn.Module):
             features = features + self.twist(positions_nm)
         for block in self.blocks:
             features = features + block(features, basis, window, self.pairs)
-        beads = self.head_out(torch.tanh(self.head_in(features)))
-        return self.energy_scale * beads.sum(dim=(1, 2))
+        return torch.tanh(self.head_in(features)).sum(dim=1)
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator, bias: bool = True) -> nn.Linear:

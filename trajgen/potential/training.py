@@ -42,7 +42,7 @@ class TrainingSettings(Settings):
     Attributes:
         steps: optimizer steps.
         max_minutes: end earlier, after this wall time, with the learning rate following the time;
-            such a run cannot be repeated bit for bit.
+            such a run cannot be repeated bit for bit. What ``ensemble.readout`` takes comes after.
         batch: frames of each member in a step, over all processes; at most all training frames.
         learning_rate: highest learning rate of Adam; energies are scaled by kT and the loss by
             that of the priors alone, so it means the same for every molecule.
@@ -162,7 +162,18 @@ class Training:
                 )
             if not state.curve or state.curve[-1]["step"] != state.step:
                 self._evaluate()
+        if self.writes:
+            self._save(out, identity)
         self._warn_of_restarts()
+
+    def advance_chains(self, update: int) -> None:
+        """Simulate the chains by one update, whose number says the noise; each process its share.
+
+        They move by the weights that the committee has now.
+        """
+        if self.chains is not None:
+            share = share_of_process("chains", self.chains.settings.chains, self.accelerator)
+            self.chains.advance(update, share, self.accelerator.gather)
 
     def summary(self) -> dict[str, Any]:
         """Return what the card says of the training."""
@@ -210,9 +221,9 @@ class Training:
         if self.chains is None:
             return None
         settings, accelerator = self.chains.settings, self.accelerator
+        self.advance_chains(self.state.step)
         share = share_of_process("chains", settings.chains, accelerator)
         frames_share = share_of_process("frames", settings.frames, accelerator)
-        self.chains.advance(self.state.step, share, accelerator.gather)
         frames = self.chains.reference(self.state.step)[frames_share]
         own = self.chains.positions_nm[share]
         return torch.cat([frames.to(own.device), own])
