@@ -6,7 +6,8 @@ All evaluate the same weights in one process and take turns; a time is the media
 include the priors, the rivals are the network alone: torchmd-net's graph network (torchmd-net 3.1.0
 from PyPI) and a SchNet that gathers and scatters along edges, built on torch-geometric. The edges
 of the latter are found once and are not in its times. Chains are made up, and so are the weights.
-The drift is the change of the total energy of dynamics without friction, by time.
+The drift is the change of the total energy of dynamics without friction, by time. Whole steps are
+those of a simulation, with its noise, integrator and checks, on the device that --device names.
 """
 
 import argparse
@@ -28,12 +29,17 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from trajgen.data.topology import BeadTopology
+from trajgen.device import choose_device
 from trajgen.potential.dynamics.integrators import Baoab
+from trajgen.potential.dynamics.noise import NOISE_BLOCK
+from trajgen.potential.dynamics.settings import SimulationSettings
+from trajgen.potential.dynamics.simulation import Simulation
 from trajgen.potential.energy import energy_and_forces
 from trajgen.potential.fast.fast_potential import FastPotential
 from trajgen.potential.potential import Potential, PotentialSettings
 from trajgen.potential.priors import PriorSettings
 from trajgen.potential.schnet import NetworkSettings, cosine_cutoff
+from trajgen.progress import ProgressTask
 from trajgen.residues import N_BEAD_TYPES, THREE_LETTER, parse_sequence
 from trajgen.units import thermal_energy
 
@@ -304,6 +310,24 @@ def time_sizes(chains: list[int], threads: int, seconds: float) -> list[dict[str
     return rows
 
 
+def time_simulation(chains: list[int], device: torch.device, seconds: float) -> dict[str, Any]:
+    """Return chain-steps a second of simulations of chignolin, whole steps, in sizes of network."""
+    found: dict[str, Any] = {"device": str(device)}
+    for blocks, features in ((3, 128), (2, 64)):
+        potential = make_potential(CHIGNOLIN, blocks=blocks, features=features).to(device)
+        for count in chains:
+            starts = make_chains(count, 10, seed=7).numpy()
+            settings = SimulationSettings(steps=10**9, save_every=NOISE_BLOCK)
+            saved = Simulation(potential, starts, settings, seed=8).run(ProgressTask())
+            next(saved)  # compiles what is compiled
+            begin, steps = time.perf_counter(), 0
+            while (passed := time.perf_counter() - begin) < seconds or not steps:
+                next(saved)
+                steps += NOISE_BLOCK
+            found[f"{blocks} x {features}, {count} chains"] = count * steps / passed
+    return found
+
+
 def time_training(seconds: float, rivals: list[str]) -> dict[str, Any]:
     """Return seconds of a step of force matching: batch 256, three blocks of 128."""
     potential = make_potential(CHIGNOLIN).requires_grad_(True)
@@ -378,6 +402,7 @@ def main() -> None:
     parser.add_argument("--beads", type=int, nargs="*", default=[35, 73, 224, 1000])
     parser.add_argument("--seconds", type=float, default=5.0, help="for each path and size")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--device", default="auto", help="of whole steps: cpu, cuda or auto")
     parser.add_argument("--rivals", nargs="*", choices=[*RIVALS, "none"], default=list(RIVALS))
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
     arguments = parser.parse_args()
@@ -400,11 +425,14 @@ def main() -> None:
         },
         "chignolin": chignolin,
         "proteins": large,
+        "chain_steps_per_s": time_simulation(
+            arguments.chains, choose_device(arguments.device), arguments.seconds
+        ),
         "training": time_training(arguments.seconds, rivals),
         "drift_kJ_per_mol_ns": drifts(),
         "sizes": time_sizes([256, 512], arguments.threads, arguments.seconds / 5),
     }
-    for name in ("training", "drift_kJ_per_mol_ns"):
+    for name in ("chain_steps_per_s", "training", "drift_kJ_per_mol_ns"):
         console.print(f"{name}: {json.dumps(result[name])}")
     for row in result["sizes"]:
         console.print(", ".join(f"{name} {value:,.4g}" for name, value in row.items()))
