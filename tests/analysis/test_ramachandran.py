@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trajgen.analysis.ramachandran import BOXES, is_allowed, outliers, residue_class
-from trajgen.analysis.torsions import find_backbone
+from trajgen.data.torsions import find_backbone
 from trajgen.data.trajectories import read_structure
 
 

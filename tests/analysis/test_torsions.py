@@ -10,11 +10,11 @@ import pytest
 from trajgen.analysis import torsions
 from trajgen.analysis.torsions import (
     backbone_torsions,
-    find_backbone,
     omega_torsions,
     side_chain_torsions,
 )
 from trajgen.data.records import AtomFrames
+from trajgen.data.torsions import find_backbone, find_omega, find_side_chains
 from trajgen.data.trajectories import read_structure, solute_of
 
 STRUCTURES = ("trpcage_2jof", "homeodomain_1enh", "lambda_1lmb", "wwdomain_1pin", "a3d_2a3d")
@@ -46,10 +46,10 @@ def test_agree_with_mdtraj(shared_data, name):
     topology = frames.topology
     for compute, find, rivals in (
         (backbone_torsions, find_backbone, (mdtraj.compute_phi, mdtraj.compute_psi)),
-        (omega_torsions, torsions.find_omega, (mdtraj.compute_omega,)),
+        (omega_torsions, find_omega, (mdtraj.compute_omega,)),
         (
             side_chain_torsions,
-            torsions.find_side_chains,
+            find_side_chains,
             tuple(getattr(mdtraj, f"compute_chi{k}") for k in range(1, 6)),
         ),
     ):
@@ -116,7 +116,7 @@ def test_no_torsion_spans_two_chains_or_a_missing_bond(shared_data):
     for broken in (cut, lost):
         gone = {(t.name, t.residues) for t in whole - set(find_backbone(broken))}
         assert gone == {("psi", (4,)), ("phi", (5,))}
-        assert len(torsions.find_omega(broken)) == 8
+        assert len(find_omega(broken)) == 8
 
 
 def test_same_numbers_in_two_chains_get_labels_of_their_own(shared_data):

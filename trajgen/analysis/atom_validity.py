@@ -17,9 +17,10 @@ from scipy.spatial import cKDTree
 
 from trajgen.analysis.measures import Measure
 from trajgen.analysis.ramachandran import outliers
-from trajgen.analysis.torsions import atom_places, find_backbone, find_omega, torsion_angles
+from trajgen.analysis.torsions import torsion_angles
 from trajgen.data.records import AtomFrames
 from trajgen.data.topology import AtomTopology
+from trajgen.data.torsions import atom_places, find_backbone, find_omega
 from trajgen.errors import InputError
 from trajgen.geometry.internal import distances
 from trajgen.geometry.validity import chirality_signs

@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
-from trajgen.analysis.torsions import Torsion, next_residues
 from trajgen.data.topology import AtomTopology
+from trajgen.data.torsions import Torsion, next_residues
 from trajgen.residues import standard_name
 
 #: Boxes of lowest and highest phi, lowest and highest psi, degrees; a highest value above 180 goes

@@ -26,18 +26,12 @@ from trajgen.analysis.features import (
     pair_distances,
     radius_of_gyration,
 )
-from trajgen.analysis.torsions import (
-    backbone_torsions,
-    find_backbone,
-    find_omega,
-    find_side_chains,
-    omega_torsions,
-    side_chain_torsions,
-)
+from trajgen.analysis.torsions import backbone_torsions, omega_torsions, side_chain_torsions
 from trajgen.data.mapping import alpha_carbon_beads
 from trajgen.data.records import AtomFrames, BeadFrames
 from trajgen.data.sources import Topology, no_beads
 from trajgen.data.topology import AtomTopology, BeadTopology
+from trajgen.data.torsions import find_backbone, find_omega, find_side_chains
 from trajgen.errors import InputError
 from trajgen.geometry.internal import angles
 
