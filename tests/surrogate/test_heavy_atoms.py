@@ -68,7 +68,7 @@ def test_atoms_have_the_torsions_that_are_asked_and_the_geometry_of_the_molecule
     generator = torch.Generator().manual_seed(0)
     asked = molecule.torsions(positions).repeat(5, 1, 1)
     turning = molecule.has_torsion.clone()
-    turning[:, :2] = False  # omega and phi are those of the backbone
+    turning[:, :3] = False  # omega, phi and psi are those of the backbone
     drawn = (2 * torch.rand(asked.shape, generator=generator) - 1) * torch.pi
     asked = torch.where(turning, drawn.double(), asked)
     built = geometry.build(positions[:, molecule.backbone].expand(5, -1, -1, -1), asked)
@@ -90,10 +90,10 @@ def test_torsions_are_those_of_mdtraj():
     structure = build_peptide(ALL, extended_backbone(ALL), FREE)
     topology = mdtraj.Topology.from_openmm(structure.topology)
     trajectory = mdtraj.Trajectory(structure.positions_nm[None], topology)
-    for name in ("phi", "omega", "chi1", "chi2", "chi3", "chi4"):
+    for name in ("phi", "psi", "omega", "chi1", "chi2", "chi3", "chi4"):
         _, angles = getattr(mdtraj, f"compute_{name}")(trajectory)
         column = TORSIONS.index(name)
-        ours = found[molecule.has_torsion[:, column], column].numpy()
+        ours = found[molecule.has_torsion[:, column], column].numpy()[: angles.shape[1]]
         apart = np.angle(np.exp(1j * (ours - angles[0])))
         np.testing.assert_allclose(apart, 0, atol=1e-4)
 

@@ -7,7 +7,7 @@ measured on its own frames. So a conformation is three backbone atoms and up to 
 residue, and atoms that are rebuilt from them have the geometry of the molecule, whatever numbers a
 network gives.
 
-Of the torsions psi is measured to the oxygen, which every residue has, not to the next nitrogen.
+The last residue of a chain has no next nitrogen, and its psi is measured to the oxygen.
 """
 
 from dataclasses import dataclass
@@ -252,9 +252,10 @@ class _Finder:
             found["phi"] = (last, n, ca, c)
             if end is not None:
                 found["omega"] = (end, last, n, ca)
-        oxygen = self._first(residue, _CARBOXYL)
-        if oxygen is not None:
-            found["psi"] = (n, ca, c, oxygen)
+        after = self.following.get(residue)
+        beyond = self._first(residue, _CARBOXYL) if after is None else self.places[after, "N"]
+        if beyond is not None:
+            found["psi"] = (n, ca, c, beyond)
         run = self._side_chain(residue)
         for chi in range(min(len(run) - 3, _CHIS)):
             found[f"chi{chi + 1}"] = tuple(run[chi : chi + 4])
