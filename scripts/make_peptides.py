@@ -1,0 +1,142 @@
+"""All-atom dynamics of tetrapeptides: data to train a surrogate on and to judge it by.
+
+python scripts/make_peptides.py --names EHFR YVTL --ps 20000 --out runs/peptides
+python scripts/make_peptides.py --split 4AA_implicit_test.csv --count 3 --out runs/peptides
+
+Peptides are built from their sequence with free, charged termini at pH 7, in Amber ff14SB with the
+implicit solvent GBn2: Langevin dynamics at 350 K with a friction of 0.3 per ps and rigid bonds to
+hydrogens of 3 amu, which carry a step of 4 fs. Two runs of each start from the extended chain with
+velocities of their own; after 100 ps that are not kept, a frame is saved every 0.1 ps. The datasets
+are PEPTIDE/run-0 and PEPTIDE/run-1. Killed, the same command goes on where it was.
+"""
+
+import argparse
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from al.executor import ExecutorSettings, ProcessExecutor, TaskResult
+from al.molecule.build import build_system
+from al.molecule.molecule import Molecule
+from al.molecule.settings import SystemSettings
+from al.parts.sampler import SamplingSettings, append_samples, sampling_tasks
+from trajgen.console import choose_progress, configure_logging, exit_with_code
+from trajgen.errors import InputError
+from trajgen.files import write_json
+
+RUNS = 2
+EQUILIBRATION_PS = 100.0
+
+
+def read_names(split: Path, first: int, count: int) -> list[str]:
+    """Return names of a split, a CSV file with a column ``name``."""
+    with split.open(encoding="utf-8", newline="") as file:
+        names = [row["name"] for row in csv.DictReader(file)]
+    if len(names) < first + count:
+        raise InputError(f"{split} has {len(names)} names; {first + count} were asked for")
+    return names[first : first + count]
+
+
+def build(name: str, folder: Path) -> Path:
+    """Build the system of a peptide, once."""
+    system = folder / "system"
+    if not system.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = SystemSettings(
+            name=name, sequence=name, temperature_K=350.0, friction_per_ps=0.3, solvent="gbn2"
+        )
+        build_system(settings, system, Path("/"))
+    return system
+
+
+def keep(
+    folder: Path, system: Path, result: TaskResult, number: int, settings: SamplingSettings
+) -> dict[str, Any]:
+    """Write a run as a dataset, once, and return what it was."""
+    append_samples(folder / f"run-{number}", system, [result], settings)
+    molecule = Molecule.load(system)
+    seconds, ps = result.value["seconds"], result.value["oracle_ps"]
+    return {
+        "peptide": folder.name,
+        "run": number,
+        "atoms": molecule.topology.n_atoms,
+        "frames": result.value["frames"],
+        "ps": ps,
+        "ns_per_day": 86.4 * ps / seconds,
+        "hamiltonian": molecule.settings.hamiltonian,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--names", nargs="+", metavar="SEQUENCE", help="one-letter codes")
+    chosen.add_argument("--split", type=Path, help="CSV file with a column 'name'")
+    parser.add_argument("--first", type=int, default=0, help="names of the split left out before")
+    parser.add_argument("--count", type=int, default=1, help="names of the split")
+    parser.add_argument("--ps", type=float, default=20_000.0, help="length of each run")
+    parser.add_argument("--save-interval-ps", type=float, default=0.1)
+    parser.add_argument("--out", type=Path, required=True, help="folder of all peptides")
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one a core")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="file to write the table to")
+    arguments = parser.parse_args()
+    names = arguments.names or read_names(arguments.split, arguments.first, arguments.count)
+    settings = SamplingSettings(
+        replicas=RUNS,
+        ps=arguments.ps,
+        equilibration_ps=EQUILIBRATION_PS,
+        save_interval_ps=arguments.save_interval_ps,
+    )
+    executor = ProcessExecutor(ExecutorSettings(workers=arguments.workers, device=arguments.device))
+    scratch = arguments.out / "sampling"
+    tasks = {
+        name: sampling_tasks(
+            build(name, arguments.out / name),
+            name,
+            RUNS,
+            arguments.ps,
+            settings,
+            arguments.seed,
+            scratch,
+        )
+        for name in names
+        if not (arguments.out / name / f"run-{RUNS - 1}").is_dir()
+    }
+    together = [task for group in tasks.values() for task in group]
+    results = executor.run(together, scratch, "all-atom dynamics", choose_progress(), limited=False)
+    by_name = {result.name: result for result in results}
+    rows = [
+        keep(
+            arguments.out / name,
+            arguments.out / name / "system",
+            by_name[task.name],
+            number,
+            settings,
+        )
+        for name, group in tasks.items()
+        for number, task in enumerate(group)
+    ]
+    shutil.rmtree(scratch)  # all of it is in the datasets by now
+    if not rows:
+        Console().print(f"all of {', '.join(names)} are there")
+        return
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(
+            *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values())
+        )
+    Console(width=140).print(table)
+    if arguments.json is not None:
+        write_json(arguments.json, rows)
+
+
+if __name__ == "__main__":
+    configure_logging()
+    with exit_with_code():
+        main()
