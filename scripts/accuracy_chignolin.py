@@ -54,7 +54,7 @@ from trajgen.settings import load_settings
 FOLDED_NM, UNFOLDED_NM = 0.2, 0.45
 NATIVE_CUTOFF_NM = 0.25
 #: Share of the time of a fit that the steps of the optimizer may take; the readout takes the rest.
-TRAINING_SHARE = 0.8
+TRAINING_SHARE = 0.5
 #: Name, factor and unit of each column; lengths in angstrom as in published tables.
 COLUMNS = {
     "tica_2d": (1.0, "TIC"),
@@ -292,8 +292,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=30.0, help="training time of a seed")
     parser.add_argument("--chains", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=150_000, help="steps of each simulation")
-    parser.add_argument("--save-every", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=300_000, help="steps of each simulation")
+    parser.add_argument("--save-every", type=int, default=200)
     parser.add_argument("--time-step-ps", type=float, default=0.008)
     parser.add_argument("--friction-per-ps", type=float, default=0.3)
     parser.add_argument("--holdout", type=float, default=0.0, help="share kept from the training")

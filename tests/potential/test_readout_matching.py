@@ -125,11 +125,11 @@ def test_an_ensemble_is_learnt_by_the_readout_alone(tmp_path):
 def test_the_card_and_the_report_tell_of_it(tmp_path):
     dataset = write_dataset(tmp_path / "data", labelled_frames())
     ensemble = EnsembleSettings(
-        chains=8, frames=8, steps=3, readout=ReadoutSettings(steps=12)
-    )  # four updates, of which the first is left out
+        chains=8, frames=8, steps=3, readout=ReadoutSettings(steps=48)
+    )  # sixteen updates, of which the first two are left out
     settings = small(steps=4).model_copy(update={"ensemble": ensemble})
     card = read_json(fit_potential(dataset, tmp_path / "out", settings, 3, CPU) / "card.json")
-    assert card["readout"]["samples"] == 24
-    assert card["readout"]["effective_share"] >= 0.25
+    assert card["readout"]["samples"] == 112
+    assert card["readout"]["effective_share"] >= 0.4
     (line,) = [line for line in report_lines(card) if line.startswith("  readout")]
-    assert "of 24 samples effective" in line
+    assert "of 112 samples effective" in line

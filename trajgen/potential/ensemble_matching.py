@@ -174,7 +174,9 @@ class SimulatedChains:
         self.velocities = gather(v.contiguous())
         self.energies, self.log_weights = gather(energies), gather(log_weights)
         self._restart_exploded(update, current)
-        self._redraw_by_weight(update)
+        weights = self.relative_weights()
+        if effective_number(weights) < EFFECTIVE_SHARE * len(weights):
+            self.draw_anew(update)
 
     def relative_weights(self) -> Float64[Tensor, " chains"]:
         """Return the statistical weights of the chains; their mean is 1."""
@@ -198,11 +200,9 @@ class SimulatedChains:
         self.log_weights[lost] = kept.logsumexp(0) - math.log(len(kept)) if len(kept) else 0.0
         self.restarted += count
 
-    def _redraw_by_weight(self, update: int) -> None:
-        """Draw the chains anew by their weights where few of them carry most of it."""
+    def draw_anew(self, update: int) -> None:
+        """Draw the chains anew by their weights, which are equal then."""
         weights = self.relative_weights()
-        if effective_number(weights) >= EFFECTIVE_SHARE * len(weights):
-            return
         offset = numpy_generator(derive_seed(self.seed, "ensemble-redraw", 0, update)).random()
         kept = systematic_draw(weights, self._spread.order(self.positions_nm), offset)
         self.positions_nm, self.velocities = self.positions_nm[kept], self.velocities[kept]

@@ -14,12 +14,13 @@ class ReadoutSettings(Settings):
     """Choices of the last step of ensemble matching.
 
     Attributes:
-        steps: time steps of each chain; the first third is left out. It should be several times
-            as long as the slowest motion of the chains.
+        steps: time steps of each chain, of which the first eighth is left out. The error of a
+            population is about that of as many independent frames as the chains have time for
+            slowest motions.
         shrinkage: λ, for components of unit variance.
     """
 
-    steps: int = Field(default=60_000, ge=1)
+    steps: int = Field(default=200_000, ge=1)
     shrinkage: float = Field(default=0.01, gt=0)
 
 

@@ -35,7 +35,9 @@ from trajgen.potential.prior_fit import effective_frames
 from trajgen.progress import SILENT, Progress
 
 #: Share of the time of the chains that is left out: they relax to the averaged weights.
-RELAXATION_SHARE = 1 / 3
+RELAXATION_SHARE = 1 / 8
+#: Snapshots of all chains that are taken in the rest of it.
+SNAPSHOTS = 500
 #: Principal components of less than this share of the largest variance are rounding.
 SMALLEST_VARIANCE = 1e-8
 #: A change that leaves fewer of the effective samples than this share is too large for the means
@@ -94,12 +96,15 @@ def match_readout(
     """
     updates = max(-(-settings.steps // chains.settings.steps), 2)
     relaxed = int(RELAXATION_SHARE * updates)
+    every = -(-(updates - relaxed) // SNAPSHOTS)
     samples, weights = [], []
     began = time.monotonic()
     with progress.task("readout", updates, 0) as task:
         for number in range(updates):
             advance(first_update + number)
-            if number >= relaxed:
+            if number == 0:
+                chains.draw_anew(first_update)  # the weights of chains that relax are but noise
+            if number >= relaxed and (number - relaxed) % every == 0:
                 samples.append(readout_of(network, chains.positions_nm))
                 weights.append(chains.relative_weights().cpu().numpy())
             task.advance(1, "")

@@ -67,7 +67,7 @@ class TrainingSettings(Settings):
             count as equal; None leaves them out.
     """
 
-    steps: int = Field(default=4_500, ge=1)
+    steps: int = Field(default=3_000, ge=1)
     max_minutes: float | None = Field(default=None, gt=0)
     batch: int = Field(default=128, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
