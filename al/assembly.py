@@ -124,7 +124,7 @@ def anchor_pdb(system: dict[str, Any], folder: Path) -> None:
 def _check_together(settings: RunSettings) -> None:
     """Refuse now what would only fail after hours."""
     sampling, oracle = settings.sampling, settings.oracle
-    lag_ps = settings.surrogate.model.lag_ps
+    model = settings.surrogate.model
     half_step_ps = settings.system.time_step_ps / 2  # a failed task is tried again with it
     for name, ps, interval_ps in (
         ("sampling", sampling.ps, sampling.save_interval_ps),
@@ -135,13 +135,16 @@ def _check_together(settings: RunSettings) -> None:
         _require_multiple(
             f"{name}.save_interval_ps", interval_ps, "half the time step", half_step_ps
         )
-        _require_multiple("surrogate.model.lag_ps", lag_ps, f"{name}.save_interval_ps", interval_ps)
+        lag_ps = model.shortest_lag_ps or interval_ps
+        _require_multiple(
+            "surrogate.model.shortest_lag_ps", lag_ps, f"{name}.save_interval_ps", interval_ps
+        )
         # Frames at 1, 2 ... n intervals span n - 1 of them.
         if ps - interval_ps < 2 * lag_ps * (1 - 1e-9):
             raise InputError(
                 f"{name} saves frames over {ps - interval_ps:g} ps ({ps:g} ps less one interval), "
                 f"shorter than two surrogate lags of {lag_ps:g} ps: the surrogate could not learn "
-                f"from it; make {name}.ps longer, or surrogate.model.lag_ps shorter"
+                f"from it; make {name}.ps longer, or surrogate.model.shortest_lag_ps shorter"
             )
     dynamics = settings.exploration.potential.dynamics
     if dynamics.save_every > dynamics.steps:

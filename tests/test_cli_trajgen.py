@@ -36,8 +36,8 @@ def test_it_runs_as_a_module_too() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["import", "fit", "simulate", "train", "generate forward", "generate interpolate", "evaluate",
-     "info"],
+    ["import", "fit", "simulate", "train", "generate forward", "generate interpolate",
+     "generate upsample", "generate inpaint", "generate ensemble", "evaluate", "info"],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(command: str) -> None:
     text = succeed(*command.split(), "--help").out
@@ -135,6 +135,51 @@ def test_generate_interpolate_writes_paths(made: Made, tmp_path: Path) -> None:
     )  # fmt: skip
     with np.load(tmp_path / "path.npz", allow_pickle=False) as arrays:
         assert arrays["positions"].shape == (3, 5, 5, 3)
+
+
+def test_generate_upsample_keeps_the_frames_it_was_given(made: Made, tmp_path: Path) -> None:
+    forward = ("generate", "forward", made.surrogate, "--device", "cpu")
+    simulate(made, tmp_path / "s.pdb", "--dataset", made.dataset, "--chains", 1)
+    succeed(*forward, "--start", tmp_path / "s.pdb", "--frames", 5, "--out", tmp_path / "gen.xtc")
+    succeed(
+        "generate", "upsample", made.surrogate, "--input", tmp_path / "gen.xtc", "--topology",
+        tmp_path / "gen.pdb", "--factor", 3, "--interval-ps", 6, "--device", "cpu", "--out",
+        tmp_path / "fine.xtc",
+    )  # fmt: skip
+    coarse = mdtraj.load(str(tmp_path / "gen.xtc"), top=str(tmp_path / "gen.pdb"))
+    fine = mdtraj.load(str(tmp_path / "fine.xtc"), top=str(tmp_path / "fine.pdb"))
+    assert fine.n_frames == 13
+    np.testing.assert_allclose(fine.xyz[::3], coarse.xyz, atol=2e-3)
+    np.testing.assert_allclose(np.diff(fine.time), 2.0, atol=1e-3)
+
+
+def test_generate_inpaint_keeps_the_residues_it_was_given(made: Made, tmp_path: Path) -> None:
+    forward = ("generate", "forward", made.surrogate, "--device", "cpu")
+    simulate(made, tmp_path / "s.pdb", "--dataset", made.dataset, "--chains", 1)
+    succeed(*forward, "--start", tmp_path / "s.pdb", "--frames", 9, "--out", tmp_path / "gen.xtc")
+    inpaint = (
+        "generate", "inpaint", made.surrogate, "--known", tmp_path / "gen.xtc", "--topology",
+        tmp_path / "gen.pdb", "--device", "cpu",
+    )  # fmt: skip
+    succeed(*inpaint, "--residues", "1,3-4", "--replicas", 2, "--out", tmp_path / "whole.xtc")
+    given = mdtraj.load(str(tmp_path / "gen.xtc"), top=str(tmp_path / "gen.pdb"))
+    for replica in (0, 1):
+        file = str(tmp_path / f"whole_{replica:03d}.xtc")
+        whole = mdtraj.load(file, top=str(tmp_path / "whole.pdb"))
+        np.testing.assert_allclose(whole.xyz[:, [0, 2, 3]], given.xyz[:, [0, 2, 3]], atol=2e-3)
+    for text, wanted in (("1,9", "counted from 1 to 5"), ("a", "numbers and ranges")):
+        refused = trajgen(*inpaint, "--residues", text, "--out", tmp_path / "no.xtc")
+        assert refused.code == 2
+        assert wanted in refused.error
+
+
+def test_generate_ensemble_writes_frames_without_a_time(made: Made, tmp_path: Path) -> None:
+    succeed(
+        "generate", "ensemble", made.surrogate, "--frames", 7, "--device", "cpu", "--out",
+        tmp_path / "all.npz",
+    )  # fmt: skip
+    with np.load(tmp_path / "all.npz", allow_pickle=False) as arrays:
+        assert arrays["positions"].shape == (1, 7, 5, 3)
 
 
 def test_evaluate_a_set_against_itself_gives_zero(made: Made, tmp_path: Path) -> None:

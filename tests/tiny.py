@@ -12,8 +12,8 @@ FIT = ("training.steps=4", "training.validate_every=2", "training.batch=32",
        "ensemble.chains=8", "ensemble.frames=8", "ensemble.steps=2",
        "ensemble.readout.steps=8")  # fmt: skip
 TRAIN = ("training.steps=3", "training.validate_every=3", "training.batch=4",
-         "training.validation_windows=4", "model.network.size=tiny", "model.lag_ps=2",
-         "model.window_frames=6")  # fmt: skip
+         "training.validation_windows=4", "model.network.size=tiny", "model.shortest_lag_ps=2",
+         "model.longest_lag_ps=2",         "model.window_frames=6")  # fmt: skip
 
 
 @dataclass(frozen=True)

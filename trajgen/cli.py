@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from trajgen.data.records import Rollouts
-    from trajgen.data.topology import BeadTopology
+    from trajgen.data.records import AtomFrames, BeadFrames, Rollouts
+    from trajgen.surrogate.completing import RolloutSettings
+    from trajgen.surrogate.surrogate import Surrogate
 
 app = typer.Typer(
     name="trajgen",
@@ -285,19 +286,24 @@ def simulate(
 
 @app.command()
 def train(
-    dataset: Annotated[Path, typer.Argument(help="Dataset with consecutive frames.")],
+    datasets: Annotated[
+        list[Path],
+        typer.Argument(metavar="DATASET...", help="Datasets with consecutive frames."),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Checkpoint to make; must not exist.")],
     config: Config = None,
     sets: Sets = None,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Train a trajectory surrogate on a dataset.
+    """Train a trajectory surrogate on datasets, one for each molecule.
 
+    Of C-alpha beads, or of all heavy atoms of data that have them (model.resolution=heavy).
     Goes on by itself where OUT.training was left by an interrupted run.
 
     \b
     trajgen train DATASET --out MODEL --set training.max_minutes=25
+    trajgen train A B C --out MODEL --set model.resolution=heavy
     accelerate launch -m trajgen.cli train DATASET --out MODEL
     """
     from trajgen.data.store import Dataset
@@ -305,21 +311,31 @@ def train(
     from trajgen.surrogate.train import TrainSettings, train_surrogate
 
     settings = load_settings(TrainSettings, config, sets or [])
-    train_surrogate(Dataset.open(dataset), out, settings, seed, _device(device), choose_progress())
+    data = [Dataset.open(dataset) for dataset in datasets]
+    train_surrogate(data, out, settings, seed, _device(device), choose_progress())
+
+
+LagPs = Annotated[
+    float | None,
+    typer.Option("--lag-ps", help="Time between frames, ps; default the shortest trained."),
+]
+Generated = Annotated[
+    Path, typer.Option("--out", help="GEN.xtc, or npz, safetensors, trr, dcd, nc, h5, pdb.")
+]
+Model = Annotated[Path, typer.Argument(help="Checkpoint written by trajgen train.")]
 
 
 @generate_app.command("forward")
 def generate_forward(
-    model: Annotated[Path, typer.Argument(help="Checkpoint written by trajgen train.")],
+    model: Model,
     start: Annotated[Path, typer.Option("--start", help="Structure (PDB), or starts .npz.")],
     frames: Annotated[int, typer.Option("--frames", help="Frames of a replica.")],
-    out: Annotated[Path, typer.Option("--out", help="GEN.xtc, or npz, trr, dcd, nc, h5, pdb.")],
-    lag_ps: Annotated[
-        float | None, typer.Option("--lag-ps", help="Time between frames; default the model's.")
-    ] = None,
+    out: Generated,
+    lag_ps: LagPs = None,
     replicas: Annotated[
         int | None, typer.Option("--replicas", help="Replicas; default one for each start.")
     ] = None,
+    temperature: Temperature = None,
     config: Config = None,
     sets: Sets = None,
     seed: Seed = 0,
@@ -332,33 +348,27 @@ def generate_forward(
         --frames 1000 --replicas 16 --out GEN.xtc
     """
     from trajgen.data.starts import repeat_starts
-    from trajgen.data.writers import prepare_output, write_rollouts
-    from trajgen.settings import load_settings
-    from trajgen.surrogate.rollout import RolloutSettings, forward
-    from trajgen.surrogate.surrogate import Surrogate
+    from trajgen.data.writers import prepare_output
+    from trajgen.surrogate.forward import forward
 
-    settings = load_settings(RolloutSettings, config, sets or [])
-    surrogate = Surrogate.load(model, _device(device))
-    starts = repeat_starts(_read_start(start, surrogate.topology), replicas)
-    lag = surrogate.lag_ps if lag_ps is None else lag_ps
+    surrogate, settings = _load_surrogate(model, start, config, sets, temperature, device)
+    starts = repeat_starts(_read_start(start, surrogate), replicas)
     prepare_output(out, len(starts))
+    lag = lag_ps or surrogate.lags_ps[0]
     rollouts = forward(surrogate, starts, frames, lag, settings, seed, choose_progress())
-    values = {"lag_ps": lag, "start": str(start), **settings.model_dump(mode="json")}
-    write_rollouts(out, rollouts, _provenance("generate forward", model, seed, values))
-    _say_lost(rollouts)
+    _write_generated(out, rollouts, "forward", model, seed, settings, start=start)
 
 
 @generate_app.command("interpolate")
 def generate_interpolate(
-    model: Annotated[Path, typer.Argument(help="Checkpoint written by trajgen train.")],
+    model: Model,
     start: Annotated[Path, typer.Option("--from", help="Structure (PDB) of the first frame.")],
     end: Annotated[Path, typer.Option("--to", help="Structure (PDB) of the last frame.")],
     frames: Annotated[int, typer.Option("--frames", help="Frames of a path, ends included.")],
-    out: Annotated[Path, typer.Option("--out", help="GEN.xtc, or npz, trr, dcd, nc, h5, pdb.")],
-    lag_ps: Annotated[
-        float | None, typer.Option("--lag-ps", help="Time between frames; default the model's.")
-    ] = None,
+    out: Generated,
+    lag_ps: LagPs = None,
     paths: Annotated[int, typer.Option("--paths", help="Paths to generate.")] = 1,
+    temperature: Temperature = None,
     config: Config = None,
     sets: Sets = None,
     seed: Seed = 0,
@@ -370,28 +380,148 @@ def generate_interpolate(
     trajgen generate interpolate MODEL --from A.pdb --to B.pdb --lag-ps 5 \\
         --frames 16 --paths 8 --out PATHS.xtc
     """
-    from trajgen.data.readers import read_bead_structure
-    from trajgen.data.writers import prepare_output, write_rollouts
-    from trajgen.settings import load_settings
-    from trajgen.surrogate.rollout import RolloutSettings, interpolate
-    from trajgen.surrogate.surrogate import Surrogate
+    from trajgen.data.readers import read_sites
+    from trajgen.data.writers import prepare_output
+    from trajgen.surrogate.filling import interpolate
 
-    settings = load_settings(RolloutSettings, config, sets or [])
-    surrogate = Surrogate.load(model, _device(device))
-    ends = [read_bead_structure(path, surrogate.topology) for path in (start, end)]
-    lag = surrogate.lag_ps if lag_ps is None else lag_ps
+    surrogate, settings = _load_surrogate(model, start, config, sets, temperature, device)
+    ends = [read_sites(path, surrogate.topology) for path in (start, end)]
     prepare_output(out, paths)
+    lag = lag_ps or surrogate.lags_ps[0]
     rollouts = interpolate(
         surrogate, ends[0], ends[1], frames, paths, lag, settings, seed, choose_progress()
     )
-    values = {
-        "lag_ps": lag,
-        "from": str(start),
-        "to": str(end),
-        **settings.model_dump(mode="json"),
-    }
-    write_rollouts(out, rollouts, _provenance("generate interpolate", model, seed, values))
-    _say_lost(rollouts)
+    _write_generated(
+        out, rollouts, "interpolate", model, seed, settings, **{"from": start, "to": end}
+    )
+
+
+@generate_app.command("upsample")
+def generate_upsample(
+    model: Model,
+    source: Annotated[Path, typer.Option("--input", help="Trajectory to fill in.")],
+    factor: Annotated[int, typer.Option("--factor", help="Frames for each one, 2 to 100.")],
+    out: Generated,
+    topology: Annotated[
+        Path | None, typer.Option("--topology", help="Structure file of the trajectory.")
+    ] = None,
+    interval_ps: Annotated[
+        float | None,
+        typer.Option("--interval-ps", help="Time between its frames; default as it says."),
+    ] = None,
+    temperature: Temperature = None,
+    config: Config = None,
+    sets: Sets = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Fill in frames between those of a trajectory, which stay as they are.
+
+    \b
+    trajgen generate upsample MODEL --input COARSE.xtc --topology TOP.pdb \\
+        --factor 10 --out FINE.xtc
+    """
+    from trajgen.data.writers import prepare_output
+    from trajgen.surrogate.filling import upsample
+
+    surrogate, settings = _load_surrogate(
+        model, topology or source, config, sets, temperature, device
+    )
+    known = _read_known(source, topology, surrogate)
+    interval = interval_ps or known.time_step_ps
+    if interval is None:
+        raise InputError(f"{source} does not say how far its frames are apart; add --interval-ps")
+    prepare_output(out, 1)
+    rollouts = upsample(
+        surrogate, known.positions_nm, factor, interval, settings, seed, choose_progress()
+    )
+    _write_generated(out, rollouts, "upsample", model, seed, settings, input=source, factor=factor)
+
+
+@generate_app.command("inpaint")
+def generate_inpaint(
+    model: Model,
+    known: Annotated[Path, typer.Option("--known", help="Trajectory of the known residues.")],
+    residues: Annotated[
+        str, typer.Option("--residues", help="Residues that are known, counted from 1: 1,4,6-9.")
+    ],
+    out: Generated,
+    topology: Annotated[
+        Path | None, typer.Option("--topology", help="Structure file of the trajectory.")
+    ] = None,
+    interval_ps: Annotated[
+        float | None,
+        typer.Option("--interval-ps", help="Time between its frames; default as it says."),
+    ] = None,
+    start_known: Annotated[
+        bool, typer.Option("--start-known", help="The first frame is known as a whole.")
+    ] = False,
+    replicas: Annotated[int, typer.Option("--replicas", help="Answers to generate.")] = 1,
+    temperature: Temperature = None,
+    config: Config = None,
+    sets: Sets = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Generate the residues of a trajectory that are not known; one file an answer.
+
+    \b
+    trajgen generate inpaint MODEL --known T.xtc --topology TOP.pdb \\
+        --residues 1,4 --replicas 8 --out WHOLE.xtc
+    """
+    from trajgen.data.writers import prepare_output
+    from trajgen.surrogate.inpaint import inpaint
+
+    surrogate, settings = _load_surrogate(
+        model, topology or known, config, sets, temperature, device
+    )
+    given = _read_known(known, topology, surrogate)
+    interval = interval_ps or given.time_step_ps
+    if interval is None:
+        raise InputError(f"{known} does not say how far its frames are apart; add --interval-ps")
+    prepare_output(out, replicas)
+    rollouts = inpaint(
+        surrogate,
+        given.positions_nm,
+        _read_residues(residues, surrogate.beads.n_beads),
+        replicas,
+        interval,
+        settings,
+        seed,
+        start_known,
+        choose_progress(),
+    )
+    values = {"known": known, "residues": residues, "start_known": start_known}
+    _write_generated(out, rollouts, "inpaint", model, seed, settings, **values)
+
+
+@generate_app.command("ensemble")
+def generate_ensemble(
+    model: Model,
+    frames: Annotated[int, typer.Option("--frames", help="Frames to generate.")],
+    out: Generated,
+    structure: Annotated[
+        Path | None,
+        typer.Option("--structure", help="Of the molecule (PDB), where the model has several."),
+    ] = None,
+    temperature: Temperature = None,
+    config: Config = None,
+    sets: Sets = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Generate independent frames of the equilibrium ensemble, without a start.
+
+    \b
+    trajgen generate ensemble MODEL --frames 1000 --out ENSEMBLE.xtc
+    """
+    from trajgen.data.writers import prepare_output
+    from trajgen.surrogate.ensemble import ensemble
+
+    surrogate, settings = _load_surrogate(model, structure, config, sets, temperature, device)
+    prepare_output(out, 1)
+    rollouts = ensemble(surrogate, frames, settings, seed, choose_progress())
+    _write_generated(out, rollouts, "ensemble", model, seed, settings)
 
 
 @app.command()
@@ -514,12 +644,89 @@ def _own_topology(source: Path) -> Path:
     raise InputError(f"{source} has no topology of its own; add --topology STRUCTURE.pdb")
 
 
-def _read_start(path: Path, topology: "BeadTopology") -> "np.ndarray":
-    from trajgen.data.readers import read_bead_structure, read_starts
+def _read_start(path: Path, surrogate: "Surrogate") -> "np.ndarray":
+    from trajgen.data.readers import read_sites, read_starts
+    from trajgen.data.topology import BeadTopology
 
-    if path.suffix.lower() == ".npz":
+    topology = surrogate.topology
+    if path.suffix.lower() == ".npz" and isinstance(topology, BeadTopology):
         return read_starts(path, topology)
-    return read_bead_structure(path, topology)[None]
+    return read_sites(path, topology)[None]
+
+
+def _load_surrogate(
+    model: Path,
+    structure: Path | None,
+    config: Path | None,
+    sets: list[str] | None,
+    temperature: float | None,
+    device: str,
+) -> "tuple[Surrogate, RolloutSettings]":
+    from trajgen.data.trajectories import STRUCTURE_SUFFIXES
+    from trajgen.settings import load_settings
+    from trajgen.surrogate.checkpoints import load_surrogate
+    from trajgen.surrogate.completing import RolloutSettings
+
+    flags = [*(sets or []), *_overrides(temperature_K=temperature)]
+    settings = load_settings(RolloutSettings, config, flags)
+    if structure is not None and structure.suffix.lower() not in STRUCTURE_SUFFIXES:
+        structure = None
+    return load_surrogate(model, _device(device), structure), settings
+
+
+def _read_known(
+    path: Path, topology: Path | None, surrogate: "Surrogate"
+) -> "BeadFrames | AtomFrames":
+    """Read a trajectory of what the surrogate moves, in its order of atoms."""
+    from dataclasses import replace
+
+    from trajgen.data.readers import places_of
+    from trajgen.data.records import join_chunks
+    from trajgen.data.sources import open_samples, read_trajectory
+    from trajgen.data.topology import BeadTopology
+
+    wanted = surrogate.topology
+    if isinstance(wanted, BeadTopology):
+        beads = read_trajectory(path, topology or wanted)
+        wanted.require_same(beads.topology, "the surrogate", str(path))
+        return beads
+    chunks: list[Any] = list(open_samples([path], topology, "heavy").chunks())
+    atoms = join_chunks(chunks)
+    places = places_of(wanted, atoms.topology, path)
+    return replace(atoms, topology=wanted, positions_nm=atoms.positions_nm[:, places], forces=None)
+
+
+def _read_residues(text: str, count: int) -> "np.ndarray":
+    """Return a mask of residues from numbers and ranges such as 1,4,6-9."""
+    import numpy as np
+
+    known = np.zeros(count, dtype=bool)
+    for part in text.split(","):
+        ends = part.strip().split("-")
+        if not 1 <= len(ends) <= 2 or not all(end.strip().isdigit() for end in ends):
+            raise InputError(f"--residues has '{part}'; wanted are numbers and ranges: 1,4,6-9")
+        first, last = int(ends[0]), int(ends[-1])
+        if not 1 <= first <= last <= count:
+            raise InputError(f"--residues has '{part}', but residues are counted from 1 to {count}")
+        known[first - 1 : last] = True
+    return known
+
+
+def _write_generated(
+    out: Path,
+    rollouts: "Rollouts",
+    task: str,
+    model: Path,
+    seed: int,
+    settings: "RolloutSettings",
+    **values: object,
+) -> None:
+    from trajgen.data.writers import write_rollouts
+
+    said: dict[str, Any] = {name: str(value) for name, value in values.items()}
+    said |= {"lag_ps": rollouts.time_step_ps, **settings.model_dump(mode="json")}
+    write_rollouts(out, rollouts, _provenance(f"generate {task}", model, seed, said))
+    _say_lost(rollouts)
 
 
 def _provenance(

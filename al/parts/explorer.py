@@ -22,8 +22,10 @@ from trajgen.potential.potential import Potential
 from trajgen.progress import Progress
 from trajgen.seeding import derive_seed, numpy_generator
 from trajgen.settings import Settings
-from trajgen.surrogate.rollout import RolloutSettings, forward, interpolate
-from trajgen.surrogate.surrogate import Surrogate
+from trajgen.surrogate.checkpoints import load_surrogate
+from trajgen.surrogate.completing import RolloutSettings
+from trajgen.surrogate.filling import interpolate
+from trajgen.surrogate.forward import forward
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +44,20 @@ class PotentialExploration(Settings):
 
 
 class SurrogateExploration(Settings):
-    """Forward rollouts of the surrogate, and paths between known frames that lie far apart."""
+    """Forward rollouts of the surrogate, and paths between known frames that lie far apart.
+
+    Attributes:
+        replicas: rollouts, from starts drawn by weight.
+        frames: frames of each.
+        lag_ps: time between frames; None for the shortest that the surrogate was trained at.
+        pairs: pairs of known frames that paths are generated between.
+        paths_per_pair: paths of each pair, as long as the surrogate's windows.
+        sampling: how windows are sampled.
+    """
 
     replicas: int = Field(default=32, ge=1)
     frames: int = Field(default=64, ge=2)
+    lag_ps: float | None = Field(default=None, gt=0)
     pairs: int = Field(default=4, ge=0)
     paths_per_pair: int = Field(default=4, ge=1)
     sampling: RolloutSettings = RolloutSettings()
@@ -134,12 +146,12 @@ class TwoGeneratorExplorer:
         settings = self.settings.surrogate
         seed = derive_seed(self.seed, "explore-surrogate", round)
         starts = self._starts(known, settings.replicas, seed)
-        surrogate = Surrogate.load(path, device)
+        surrogate = load_surrogate(path, device)
         return forward(
             surrogate,
             starts,
             settings.frames,
-            surrogate.lag_ps,
+            settings.lag_ps or surrogate.lags_ps[0],
             settings.sampling,
             seed,
             self.progress,
@@ -147,7 +159,7 @@ class TwoGeneratorExplorer:
 
     def _paths(self, round: int, path: Path, known: BeadFrames, device: torch.device) -> Rollouts:
         settings = self.settings.surrogate
-        surrogate = Surrogate.load(path, device)
+        surrogate = load_surrogate(path, device)
         parts = []
         with self.progress.task("paths between known frames", settings.pairs) as shown:
             for pair in range(settings.pairs):
@@ -160,7 +172,7 @@ class TwoGeneratorExplorer:
                         end,
                         surrogate.settings.window_frames,
                         settings.paths_per_pair,
-                        surrogate.lag_ps,
+                        settings.lag_ps or surrogate.lags_ps[0],
                         settings.sampling,
                         seed,
                     )

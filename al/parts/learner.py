@@ -12,7 +12,7 @@ from al.executor import last_line, start_process, stop_process
 from al.ports import Models
 from trajgen.checkpoint import drop_training_state
 from trajgen.data.store import Dataset
-from trajgen.data.windows import find_windows
+from trajgen.data.windows import Runs
 from trajgen.errors import WorkError
 from trajgen.potential.fit import FitSettings
 from trajgen.seeding import derive_seed
@@ -80,15 +80,10 @@ class SubprocessLearner:
         return models
 
     def count_windows(self, dataset: Dataset) -> int:
-        """Count the windows that the surrogate's settings find in the dataset."""
-        parts = [dataset.read_beads(entry) for entry in dataset.entries]
-        windows = find_windows(
-            parts,
-            self.train.model.lag_ps,
-            self.train.model.window_frames,
-            self.train.training.window_shift,
-        )
-        return windows.n_windows
+        """Count the windows of the surrogate's settings in the dataset, at the shortest lag."""
+        runs = Runs.find([dataset.read_beads(entry) for entry in dataset.entries])
+        lag_ps = self.train.model.shortest_lag_ps or runs.shortest_lag_ps()
+        return 0 if lag_ps is None else runs.count(lag_ps, self.train.model.window_frames)
 
     def _run_together(
         self, jobs: list[tuple[str, Settings, Path]], round: int, dataset: Path, folder: Path

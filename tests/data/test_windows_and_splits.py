@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from trajgen.data.records import BeadFrames
 from trajgen.data.splits import split_by_segment
 from trajgen.data.topology import BeadTopology
-from trajgen.data.windows import find_windows, gather_windows, lag_stride
+from trajgen.data.windows import Runs
 from trajgen.errors import InputError
 
 TOPOLOGY = BeadTopology.from_residues(("GLY",))
@@ -26,50 +26,88 @@ def part_of(lengths: list[int], time_step_ps: float | None = 1.0) -> BeadFrames:
     parts=st.lists(LENGTHS, min_size=1, max_size=3),
     stride=st.integers(1, 4),
     length=st.integers(3, 6),
-    shift=st.integers(1, 3),
 )
 def test_windows_are_evenly_spaced_frames_of_one_segment(
-    parts: list[list[int]], stride: int, length: int, shift: int
+    parts: list[list[int]], stride: int, length: int
 ) -> None:
     records = [part_of(lengths) for lengths in parts]
-    windows = find_windows(records, float(stride), length, shift)
+    runs = Runs.find(records)
+    possible = runs.count(float(stride), length)
+    spans = [min((n - 1) // stride + 1, length) for lengths in parts for n in lengths]
+    sizes = [n for lengths in parts for n in lengths]
+    wanted = sum(n - (m - 1) * stride for n, m in zip(sizes, spans, strict=True) if m >= 3)
+    assert possible == wanted
+    if not possible:
+        with pytest.raises(InputError, match="no run of frames has a window"):
+            runs.draw(np.array([float(stride)]), length, np.zeros(1))
+        return
+    places = (np.arange(possible) + 0.5) / possible
+    windows = runs.draw(np.full(possible, float(stride)), length, places)
+    assert len({tuple(row) for row in windows.frames}) == possible  # each start once
     segment = np.concatenate(
         [record.segments + 100 * number for number, record in enumerate(records)]
     )
-    for frames, present in zip(windows.frames, windows.present, strict=True):
+    for frames, present, times in zip(
+        windows.frames, windows.present, windows.times_ps, strict=True
+    ):
         real = frames[present]
         assert len(real) >= 3
         assert len(set(segment[frames])) == 1
         np.testing.assert_array_equal(np.diff(real), stride)
+        np.testing.assert_array_equal(times, frames - frames[0])
         assert (frames[~present] == real[-1]).all()
-    whole = sum(
-        len(range(0, n - (length - 1) * stride, shift)) for lengths in parts for n in lengths
-    )
-    assert windows.present.all(axis=1).sum() == whole
 
 
 @given(lengths=LENGTHS, stride=st.integers(1, 4))
 def test_every_segment_of_two_lags_gives_a_window(lengths: list[int], stride: int) -> None:
-    windows = find_windows([part_of(lengths)], float(stride), length=10, shift=1)
-    segments = part_of(lengths).segments[windows.frames[:, 0]]
-    assert set(segments) == {i for i, n in enumerate(lengths) if n > 2 * stride}
+    runs = Runs.find([part_of(lengths)])
+    long_enough = {i for i, n in enumerate(lengths) if n > 2 * stride}
+    places = (np.arange(200) + 0.5) / 200
+    if long_enough:
+        windows = runs.draw(np.full(200, float(stride)), 10, places)
+        assert set(part_of(lengths).segments[windows.frames[:, 0]]) == long_enough
 
 
 def test_frames_without_a_time_step_give_no_window() -> None:
-    windows = find_windows([part_of([20], None), part_of([5])], 1.0, length=5, shift=1)
+    runs = Runs.find([part_of([20], None), part_of([5])])
+    windows = runs.draw(np.array([1.0]), 5, np.zeros(1))
     assert windows.frames.tolist() == [[20, 21, 22, 23, 24]]
-    positions = np.arange(75, dtype=np.float32).reshape(25, 1, 3)
-    np.testing.assert_array_equal(gather_windows(positions, windows)[0], positions[20:25])
+    none = Runs.find([part_of([20], None)])
+    assert none.shortest_lag_ps() is none.longest_lag_ps(5) is None
+    assert none.count(1.0, 5) == 0
 
 
-@pytest.mark.parametrize("lag_ps", [0.5, 2.5, 0.0])
-def test_a_lag_that_is_no_multiple_is_refused(lag_ps: float) -> None:
-    with pytest.raises(InputError, match="no multiple"):
-        lag_stride(lag_ps, 1.0)
+def test_each_run_serves_the_lags_near_its_own() -> None:
+    runs = Runs.find([part_of([50], 0.3), part_of([50], 2.0)])
+    lags = np.array([0.3, 0.9, 1.0, 2.0, 4.1])
+    windows = runs.draw(lags, 4, np.full(5, 0.999))
+    np.testing.assert_allclose(windows.lag_ps, [0.3, 0.9, 0.9, 2.0, 4.0])
+    assert (windows.frames[:, 0] < 50).tolist() == [True, True, True, False, False]
+    assert runs.shortest_lag_ps() == 0.3
+    assert runs.longest_lag_ps(8) == 98 / 14
+    with pytest.raises(InputError, match=r"at lag_ps 0\.1"):
+        runs.draw(np.array([0.3, 0.1]), 4, np.zeros(2))
 
 
-def test_a_lag_that_is_a_multiple_up_to_rounding_is_taken() -> None:
-    assert lag_stride(0.3, 0.1) == 3
+def test_the_last_gap_may_be_shorter() -> None:
+    runs = Runs.find([part_of([40], 0.5)])
+    windows = runs.draw(np.full(3, 5.0), 4, np.zeros(3), np.array([1.0, 0.31, 1e-9]))
+    assert windows.frames.tolist() == [[0, 10, 20, 30], [0, 10, 20, 24], [0, 10, 20, 21]]
+    assert windows.times_ps[1].tolist() == [0, 5, 10, 12]
+    assert windows.lag_ps.tolist() == [5.0] * 3
+
+
+def test_runs_end_where_frames_may_not_be_used() -> None:
+    chosen = np.ones(20, dtype=bool)
+    chosen[[7, 8]] = False
+    runs = Runs.find([part_of([20])], chosen)
+    assert runs.lengths.tolist() == [7, 11]
+    assert runs.count(1.0, 5) == 3 + 7
+
+
+def test_windows_of_two_frames_are_refused() -> None:
+    with pytest.raises(InputError, match="a window of 2 frames is too short"):
+        Runs.find([part_of([9])]).count(1.0, 2)
 
 
 @given(lengths=st.lists(st.integers(1, 20), min_size=2, max_size=20), seed=st.integers(0, 9))

@@ -5,6 +5,7 @@ import torch
 from toy_chain import make_dataset, tiny_settings, wobbling_chain
 
 from trajgen.data.store import Dataset
+from trajgen.surrogate.checkpoints import load_surrogate
 from trajgen.surrogate.surrogate import Surrogate
 from trajgen.surrogate.train import train_surrogate
 
@@ -21,4 +22,4 @@ def surrogate(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Sur
     """A surrogate after a few steps: it has learnt little, but nothing in it is zero any more."""
     out = tmp_path_factory.mktemp("surrogate") / "model"
     cpu = torch.device("cpu")
-    return Surrogate.load(train_surrogate(dataset, out, tiny_settings(20), 1, cpu), cpu)
+    return load_surrogate(train_surrogate([dataset], out, tiny_settings(20), 1, cpu), cpu)

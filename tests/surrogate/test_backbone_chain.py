@@ -30,6 +30,10 @@ def in_chain(torsions: torch.Tensor) -> torch.Tensor:
     return backbone_chain._chain_torsions(torsions)
 
 
+def free(backbone: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(backbone.shape[:2], dtype=torch.bool)
+
+
 def apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     away = in_chain(one) - in_chain(other)
     return torch.atan2(away.sin(), away.cos()).abs()
@@ -40,7 +44,7 @@ def test_a_structure_is_built_from_its_torsions():
     molecule = HeavyAtoms.of(atoms)
     backbone, torsions = positions[:, molecule.backbone], molecule.torsions(positions)
     chain = BackboneChain.measure(backbone)
-    placed, found = chain.fit(backbone, torsions)
+    placed, found = chain.fit(backbone, torsions, free(backbone))
     assert (placed - backbone).norm(dim=-1).max() < 1e-6
     assert apart(found, torsions).max() < 1e-6
 
@@ -50,7 +54,7 @@ def test_built_chains_have_the_geometry_and_the_torsions(folded):
     again = BackboneChain.measure(backbone)
     torch.testing.assert_close(again.lengths_nm, chain.lengths_nm)
     torch.testing.assert_close(again.angles, chain.angles)
-    placed, found = chain.fit(backbone, torsions)
+    placed, found = chain.fit(backbone, torsions, free(backbone))
     assert (placed - backbone).norm(dim=-1).max() < 1e-6
     assert apart(found, torsions).max() < 1e-6
 
@@ -61,7 +65,7 @@ def test_frames_and_torsions_that_disagree_meet_between(folded):
     noise = 0.02 * torch.randn(backbone.shape, generator=generator, dtype=torch.float64)
     turned = 0.1 * torch.randn(torsions.shape, generator=generator, dtype=torch.float64)
     shaken, asked = backbone + noise, torsions + turned
-    placed, found = chain.fit(shaken, asked)
+    placed, found = chain.fit(shaken, asked, free(shaken))
     again = BackboneChain.measure(placed)
     torch.testing.assert_close(again.lengths_nm, chain.lengths_nm)
     torch.testing.assert_close(again.angles, chain.angles)
@@ -75,7 +79,12 @@ def test_frames_and_torsions_that_disagree_meet_between(folded):
             changed = found.clone()
             changed[:, number, TORSIONS.index("psi")] += size
             assert (
-                cost(chain._placed(in_chain(changed), shaken.flatten(1, 2)), changed, shaken, asked)
+                cost(
+                    chain._placed(in_chain(changed), shaken.flatten(1, 2), torch.ones(20, 21)),
+                    changed,
+                    shaken,
+                    asked,
+                )
                 >= best
             ).all()
 
@@ -86,6 +95,18 @@ def cost(
     away = (placed.flatten(1, -2) - wanted.flatten(1, -2)).square().sum(dim=(1, 2))
     turned = apart(found, asked).square().sum(dim=1)
     return away / backbone_chain.FRAME_ERROR_NM**2 + turned / backbone_chain.TORSION_ERROR**2
+
+
+def test_known_residues_stay_where_they_are(folded):
+    chain, backbone, torsions = folded
+    generator = torch.Generator().manual_seed(1)
+    noise = 0.05 * torch.randn(backbone.shape, generator=generator, dtype=torch.float64)
+    held = torch.zeros(backbone.shape[:2], dtype=torch.bool)
+    held[:, [0, 3, 4]] = True
+    noise[held] = 0.0
+    placed, _ = chain.fit(backbone + noise, torsions, held)
+    assert (placed - backbone)[held].norm(dim=-1).max() < 0.01
+    assert (placed - backbone)[~held].norm(dim=-1).max() > 0.01
 
 
 def test_slopes_are_the_derivatives_of_the_chain(folded):
@@ -105,5 +126,5 @@ def test_a_single_residue_is_placed_by_its_frame():
     atoms, positions = made("W")
     backbone = positions[:, HeavyAtoms.of(atoms).backbone]
     chain = BackboneChain.measure(backbone)
-    placed, _ = chain.fit(backbone, torch.zeros(1, 1, 7, dtype=torch.float64))
+    placed, _ = chain.fit(backbone, torch.zeros(1, 1, 7, dtype=torch.float64), free(backbone))
     assert (placed - backbone).norm(dim=-1).max() < 1e-6

@@ -1,8 +1,10 @@
 import torch
-from toy_chain import TOPOLOGY, wobbling_chain
+from toy_chain import LAG_PS, TOPOLOGY, wobbling_chain
 
 from trajgen.surrogate.bonds import bond_range, project_bonds
-from trajgen.surrogate.surrogate import Surrogate
+from trajgen.surrogate.conditioning import forward_mask
+from trajgen.surrogate.sampler import SamplerSettings
+from trajgen.surrogate.surrogate import Surrogate, WindowTimes
 
 BONDS = torch.tensor(TOPOLOGY.bonds)
 
@@ -44,12 +46,10 @@ def test_known_beads_do_not_move():
 
 
 def test_a_generated_window_has_the_bonds_of_the_data(surrogate: Surrogate):
-    from trajgen.surrogate.conditioning import forward_mask
-    from trajgen.surrogate.sampler import SamplerSettings
-
     window = torch.from_numpy(wobbling_chain(6, 3))[None]
     known = forward_mask(6, TOPOLOGY.n_beads)[None]
     noise = torch.randn(*known.shape, 9, generator=torch.Generator().manual_seed(1))
-    low, high = surrogate.molecule.bond_range_nm
-    made = lengths(surrogate.complete(window, known, noise, SamplerSettings(evaluations=4)))
+    times = WindowTimes.even(1, 6, LAG_PS, 300.0, torch.device("cpu"))
+    low, high = surrogate.molecule.chain.bond_range_nm
+    made = lengths(surrogate.complete(window, known, times, noise, SamplerSettings(evaluations=4)))
     assert ((made > low - 5e-3) & (made < high + 5e-3)).all()

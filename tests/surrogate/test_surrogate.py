@@ -8,12 +8,14 @@ from trajgen.checkpoint import load_checkpoint, save_checkpoint
 from trajgen.errors import InputError
 from trajgen.geometry.rotations import random_rotations
 from trajgen.geometry.superposition import rmsd
+from trajgen.surrogate.checkpoints import load_surrogate, save_surrogate
 from trajgen.surrogate.conditioning import forward_mask, interpolate_mask
 from trajgen.surrogate.sampler import SamplerSettings
-from trajgen.surrogate.surrogate import Surrogate
+from trajgen.surrogate.surrogate import Surrogate, WindowTimes
 
 BEADS = TOPOLOGY.n_beads
 SETTINGS = SamplerSettings(evaluations=4)
+TIMES = WindowTimes.even(3, 6, LAG_PS, 300.0, torch.device("cpu"))
 
 
 def windows_and_noise() -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,7 +33,7 @@ def test_known_cells_come_back(surrogate: Surrogate, task: str):
     else:
         known = (forward_mask if task == "forward" else interpolate_mask)(6, BEADS)
     known = known.expand(3, 6, BEADS)
-    completed = surrogate.complete(positions, known, noise, SETTINGS)
+    completed = surrogate.complete(positions, known, TIMES, noise, SETTINGS)
     assert torch.equal(completed[:, 0][known[:, 0]], positions[:, 0][known[:, 0]])
     for frame in range(1, 6):
         given = known[0, frame]
@@ -45,8 +47,8 @@ def test_what_stands_in_unknown_cells_is_not_looked_at(surrogate: Surrogate):
     positions, noise = windows_and_noise()
     known = interpolate_mask(6, BEADS).expand(3, 6, BEADS)
     emptied = torch.where(known[..., None], positions, 0.0)
-    first = surrogate.complete(positions, known, noise, SETTINGS)
-    second = surrogate.complete(emptied, known, noise, SETTINGS)
+    first = surrogate.complete(positions, known, TIMES, noise, SETTINGS)
+    second = surrogate.complete(emptied, known, TIMES, noise, SETTINGS)
     assert torch.equal(first, second)
 
 
@@ -55,36 +57,44 @@ def test_the_answer_turns_with_the_key_frame(surrogate: Surrogate):
     known = interpolate_mask(6, BEADS).expand(3, 6, BEADS)
     turn = random_rotations(18, torch.Generator().manual_seed(1)).view(3, 6, 3, 3)
     moved = positions @ turn.mT + 2.0
-    first = surrogate.complete(positions, known, noise, SETTINGS)
-    second = surrogate.complete(moved, known, noise, SETTINGS)
+    first = surrogate.complete(positions, known, TIMES, noise, SETTINGS)
+    second = surrogate.complete(moved, known, TIMES, noise, SETTINGS)
     wanted = first @ turn[:, :1].mT + 2.0
     assert (second - wanted).abs().max() < 1e-4
 
 
+def save(surrogate: Surrogate, path: Path) -> None:
+    save_surrogate(path, surrogate.network, surrogate.settings, [surrogate.molecule], {})
+
+
 def test_a_surrogate_comes_back_from_disk(surrogate: Surrogate, tmp_path: Path):
-    surrogate.save(tmp_path / "model", {})
-    again = Surrogate.load(tmp_path / "model", torch.device("cpu"))
+    save(surrogate, tmp_path / "model")
+    again = load_surrogate(tmp_path / "model", torch.device("cpu"))
     positions, noise = windows_and_noise()
     known = forward_mask(6, BEADS).expand(3, 6, BEADS)
-    first = surrogate.complete(positions, known, noise, SETTINGS)
-    second = again.complete(positions, known, noise, SETTINGS)
+    first = surrogate.complete(positions, known, TIMES, noise, SETTINGS)
+    second = again.complete(positions, known, TIMES, noise, SETTINGS)
     assert torch.equal(first, second)
-    assert (again.topology, again.lag_ps, again.temperature_K) == (TOPOLOGY, LAG_PS, 300.0)
+    assert (again.topology, again.lags_ps, again.temperatures_K) == (
+        TOPOLOGY,
+        (LAG_PS, LAG_PS),
+        (300.0,),
+    )
     assert again.settings == surrogate.settings
 
 
 def test_a_checkpoint_cut_in_half_is_refused(surrogate: Surrogate, tmp_path: Path):
-    surrogate.save(tmp_path / "model", {})
+    save(surrogate, tmp_path / "model")
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     with pytest.raises(InputError, match="damaged"):
-        Surrogate.load(tmp_path / "model", torch.device("cpu"))
+        load_surrogate(tmp_path / "model", torch.device("cpu"))
 
 
 def test_weights_of_another_network_are_refused(surrogate: Surrogate, tmp_path: Path):
-    surrogate.save(tmp_path / "model", {})
+    save(surrogate, tmp_path / "model")
     checkpoint = load_checkpoint(tmp_path / "model", "surrogate")
     fewer = dict(sorted(checkpoint.weights.items())[:-1])
     save_checkpoint(tmp_path / "cut", "surrogate", fewer, checkpoint.settings, {})
     with pytest.raises(InputError, match="its weights do not fit its settings"):
-        Surrogate.load(tmp_path / "cut", torch.device("cpu"))
+        load_surrogate(tmp_path / "cut", torch.device("cpu"))

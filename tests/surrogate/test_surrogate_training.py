@@ -23,13 +23,16 @@ from trajgen.checkpoint import training_folder
 from trajgen.data.records import BeadFrames
 from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
 from trajgen.data.topology import BeadTopology
+from trajgen.data.writers import write_structure
 from trajgen.errors import InputError, WorkError
 from trajgen.geometry.internal import distances
 from trajgen.progress import Progress, ProgressTask
 from trajgen.settings import load_settings, read_yaml, write_settings
-from trajgen.surrogate.conditioning import forward_mask
-from trajgen.surrogate.rollout import RolloutSettings, forward
-from trajgen.surrogate.surrogate import Surrogate, encode_windows
+from trajgen.surrogate.checkpoints import load_surrogate
+from trajgen.surrogate.completing import RolloutSettings
+from trajgen.surrogate.conditioning import TaskSettings, forward_mask
+from trajgen.surrogate.forward import forward
+from trajgen.surrogate.surrogate import SurrogateSettings, WindowTimes, encode_windows
 from trajgen.surrogate.train import TrainSettings, train_surrogate
 from trajgen.surrogate.training_windows import read_training_data, typical_frame
 
@@ -46,7 +49,7 @@ from trajgen.surrogate.train import TrainSettings, train_surrogate
 torch.set_num_threads(1)
 dataset, settings, out = map(Path, sys.argv[1:])
 settings = load_settings(TrainSettings, settings)
-train_surrogate(Dataset.open(dataset), out, settings, 1, torch.device("cpu"))
+train_surrogate([Dataset.open(dataset)], out, settings, 1, torch.device("cpu"))
 """
 
 
@@ -62,10 +65,11 @@ def card(out: Path) -> dict:
 
 
 def test_the_card_says_what_was_trained_on(dataset: Dataset, tmp_path: Path):
-    out = train_surrogate(dataset, tmp_path / "model", tiny_settings(12), 5, CPU)
+    out = train_surrogate([dataset], tmp_path / "model", tiny_settings(12), 5, CPU)
     values = card(out)
-    assert values["dataset"] == str(dataset.path)
-    assert values["dataset_sha256"] == dataset.digest()
+    assert values["datasets"] == [str(dataset.path)]
+    assert values["datasets_sha256"] == [dataset.digest()]
+    assert values["sequences"] == [TOPOLOGY.sequence]
     assert (values["n_frames"], values["seed"], values["steps"]) == (804, 5, 12)
     # 195 whole windows a segment, one segment held out, and a padded window of the short one.
     assert values["n_windows"] + values["n_validation_windows"] == 4 * 195 + 1
@@ -127,7 +131,7 @@ def test_two_processes_have_the_loss_curve_of_one(dataset: Dataset, tmp_path: Pa
 
 def test_training_ends_by_time_where_it_is_asked_to(dataset: Dataset, tmp_path: Path):
     settings = tiny_settings(100_000, max_minutes=0.01)
-    out = train_surrogate(dataset, tmp_path / "model", settings, 1, CPU)
+    out = train_surrogate([dataset], tmp_path / "model", settings, 1, CPU)
     assert 0 < card(out)["steps"] < 100_000
 
 
@@ -153,22 +157,22 @@ class Stopping(Progress):
 def test_a_state_of_another_run_is_refused(dataset: Dataset, tmp_path: Path):
     out = tmp_path / "model"
     with pytest.raises(StopError):
-        train_surrogate(dataset, out, tiny_settings(8), 1, CPU, Stopping())
+        train_surrogate([dataset], out, tiny_settings(8), 1, CPU, Stopping())
     with pytest.raises(InputError, match="training state of another run"):
-        train_surrogate(dataset, out, tiny_settings(9), 1, CPU)
-    train_surrogate(dataset, out, tiny_settings(8), 1, CPU)
+        train_surrogate([dataset], out, tiny_settings(9), 1, CPU)
+    train_surrogate([dataset], out, tiny_settings(8), 1, CPU)
 
 
 def test_an_output_that_exists_is_refused(dataset: Dataset, tmp_path: Path):
     (tmp_path / "model").mkdir()
     with pytest.raises(InputError, match="exists already"):
-        train_surrogate(dataset, tmp_path / "model", tiny_settings(2), 1, CPU)
+        train_surrogate([dataset], tmp_path / "model", tiny_settings(2), 1, CPU)
 
 
 def test_a_loss_that_is_not_finite_names_the_window(dataset: Dataset, tmp_path: Path):
     settings = tiny_settings(9, learning_rate=1e30, warmup_steps=0)
     with pytest.raises(WorkError, match=r"in step 1 at the window from frame \d+ of shard seg"):
-        train_surrogate(dataset, tmp_path / "model", settings, 1, CPU)
+        train_surrogate([dataset], tmp_path / "model", settings, 1, CPU)
     assert not (tmp_path / "model").exists()
 
 
@@ -177,13 +181,15 @@ def test_a_molecule_cut_by_a_periodic_box_is_refused(tmp_path: Path):
     segments[1][20, 2:] += 3.0
     dataset = make_dataset(tmp_path / "dataset", segments)
     with pytest.raises(InputError, match=r"1 frames .* first frame 20 of shard segment-1"):
-        train_surrogate(dataset, tmp_path / "model", tiny_settings(5), 1, CPU)
+        train_surrogate([dataset], tmp_path / "model", tiny_settings(5), 1, CPU)
 
 
 def test_segments_too_short_for_the_lag_are_refused(tmp_path: Path):
     dataset = make_dataset(tmp_path / "dataset", [wobbling_chain(2, 0), wobbling_chain(2, 1)])
-    with pytest.raises(InputError, match=r"lag_ps 2: its longest segment is 2 ps.*at most 1 ps"):
-        train_surrogate(dataset, tmp_path / "model", tiny_settings(2), 1, CPU)
+    with pytest.raises(
+        InputError, match=r"shortest_lag_ps 2: its longest segment is 2 ps.*most 1 ps"
+    ):
+        train_surrogate([dataset], tmp_path / "model", tiny_settings(2), 1, CPU)
 
 
 def test_a_molecule_of_two_beads_is_refused(tmp_path: Path):
@@ -193,21 +199,84 @@ def test_a_molecule_of_two_beads_is_refused(tmp_path: Path):
     label = ShardLabel("a", "import", "springs", 300.0, LAG_PS)
     ids = np.zeros(9, dtype=np.int64)
     dataset.append_beads(label, BeadFrames(topology, positions, ids, LAG_PS))
-    with pytest.raises(InputError, match="of 2 beads"):
-        train_surrogate(dataset, tmp_path / "model", tiny_settings(2), 1, CPU)
+    with pytest.raises(InputError, match="has 2 beads"):
+        train_surrogate([dataset], tmp_path / "model", tiny_settings(2), 1, CPU)
 
 
 def test_windows_never_cross_segments_nor_the_split(dataset: Dataset):
-    settings = tiny_settings(2)
-    data = read_training_data(dataset, settings.model, 1, 0.1, 1)
+    model = SurrogateSettings(window_frames=6)
+    (data,) = read_training_data([dataset], model, 0.1, 1)
     joined = dataset.read_all_beads()
     sides = []
-    for windows in (data.training, data.validation):
+    for source in (data.training, data.validation):
+        windows = source.draw(500, 6, torch.Generator().manual_seed(0))
         segments = joined.segments[windows.frames.numpy()]
         assert (segments == segments[:, :1]).all()
         sides.append(set(segments[:, 0].tolist()))
     assert not sides[0] & sides[1]
     assert sides[1]
+
+
+def test_lags_are_those_that_the_data_allow_even_in_log_time(dataset: Dataset):
+    (data,) = read_training_data([dataset], SurrogateSettings(window_frames=6), 0.1, 1)
+    # 199 steps of 2 ps hold two windows of five lags up to 39.8 ps.
+    assert data.molecule.lags_ps == pytest.approx((2.0, 39.8))
+    windows = data.training.draw(4000, 6, torch.Generator().manual_seed(0))
+    lags = windows.times.lag_ps.log() / np.log(39.8 / 2)
+    assert 0.42 < float((lags - lags.min()).mean()) < 0.58
+    whole = windows.times.times_ps[:, 1] == windows.times.lag_ps
+    assert whole[windows.present[:, 2]].all()
+    chosen = SurrogateSettings(window_frames=6, shortest_lag_ps=4, longest_lag_ps=8)
+    (data,) = read_training_data([dataset], chosen, 0.1, 1)
+    assert data.molecule.lags_ps == (4, 8)
+
+
+def test_a_lag_that_frames_do_not_meet_is_refused(dataset: Dataset):
+    settings = SurrogateSettings(window_frames=6, shortest_lag_ps=3.0, longest_lag_ps=9.0)
+    with pytest.raises(InputError, match="shortest_lag_ps is 3, which is no multiple"):
+        read_training_data([dataset], settings, 0.1, 1)
+
+
+def test_temperatures_of_shards_reach_their_windows(tmp_path: Path):
+    dataset = make_dataset(tmp_path / "dataset", [wobbling_chain(40, 0)])
+    label = ShardLabel("warm", "import", "springs", 400.0, LAG_PS)
+    ids = np.zeros(40, dtype=np.int64)
+    dataset.append_beads(label, BeadFrames(TOPOLOGY, wobbling_chain(40, 1), ids, LAG_PS))
+    (data,) = read_training_data([dataset], tiny_settings(2).model, 0.0, 1)
+    windows = data.training.draw(200, 6, torch.Generator().manual_seed(0))
+    assert data.molecule.temperatures_K == (300.0, 400.0)
+    warm = windows.frames[:, 0] >= 40
+    assert warm.any()
+    assert torch.equal(windows.times.temperature_K, torch.where(warm, 400.0, 300.0))
+
+
+def test_a_model_of_several_molecules_asks_which_and_takes_another(
+    dataset: Dataset, tmp_path: Path
+):
+    longer = BeadTopology.from_residues(("ALA", "TYR", "ASP", "PRO", "GLU", "GLY"))
+    other = Dataset.create(tmp_path / "other", DatasetHeader(longer))
+    six = np.concatenate([wobbling_chain(60, 3), wobbling_chain(60, 4)[:, :1] + 0.3], axis=1)
+    label = ShardLabel("a", "import", "springs", 300.0, LAG_PS)
+    frames = BeadFrames(longer, six, np.zeros(60, dtype=np.int64), LAG_PS)
+    other.append_beads(label, frames)
+    out = train_surrogate([dataset, other], tmp_path / "model", tiny_settings(8), 1, CPU)
+    assert card(out)["sequences"] == [TOPOLOGY.sequence, longer.sequence]
+    with pytest.raises(InputError, match=r"2 molecules \(GYDPE, AYDPEG, …\); say which"):
+        load_surrogate(out, CPU)
+    write_structure(tmp_path / "six.pdb", longer, six[0])
+    known = load_surrogate(out, CPU, tmp_path / "six.pdb")
+    assert known.beads.sequence == longer.sequence
+    unseen = BeadTopology.from_residues(("TRP", "TYR", "ASP", "PRO", "GLU", "GLY", "ALA"))
+    seven = np.concatenate([six[0], six[0, :1] + 0.35])
+    write_structure(tmp_path / "seven.pdb", unseen, seven)
+    new = load_surrogate(out, CPU, tmp_path / "seven.pdb")
+    assert new.beads.sequence == unseen.sequence
+    for surrogate, start in ((known, six[:2]), (new, seven[None])):
+        rolled = forward(surrogate, start, 9, LAG_PS, RolloutSettings(evaluations=4), 0)
+        assert np.isfinite(rolled.positions_nm[:, 0]).all()
+        assert rolled.alive[:, 1].all()
+    with pytest.raises(InputError, match="of the same molecule"):
+        train_surrogate([dataset, dataset], tmp_path / "no", tiny_settings(2), 1, CPU)
 
 
 def test_the_typical_frame_is_the_one_nearest_to_the_mean():
@@ -222,7 +291,11 @@ def test_a_trained_model_has_the_spread_of_the_process(tmp_path: Path):
     segments = [wobbling_chain(400, seed, memory=0.5) for seed in range(4)]
     dataset = make_dataset(tmp_path / "dataset", segments)
     settings = tiny_settings(200, learning_rate=4e-3, batch=32, validate_every=200)
-    surrogate = Surrogate.load(train_surrogate(dataset, tmp_path / "model", settings, 1, CPU), CPU)
+    tasks = TaskSettings(upsample=0, inpaint=0, ensemble=0)
+    settings = settings.model_copy(update={"tasks": tasks})
+    surrogate = load_surrogate(
+        train_surrogate([dataset], tmp_path / "model", settings, 1, CPU), CPU
+    )
     windows = np.concatenate(
         [wobbling_chain(300, 50 + seed, memory=0.5).reshape(50, 6, -1, 3) for seed in range(4)]
     )
@@ -233,7 +306,8 @@ def test_a_trained_model_has_the_spread_of_the_process(tmp_path: Path):
     known = forward_mask(6, TOPOLOGY.n_beads).expand(200, 6, -1)
 
     def spreads(positions: torch.Tensor) -> torch.Tensor:
-        encoded = encode_windows(positions, known, None, surrogate.molecule, LAG_PS)
+        times = WindowTimes.even(200, 6, LAG_PS, 300.0, CPU)
+        encoded = encode_windows(positions, known, None, times, surrogate.molecule)
         return encoded.tokens[:, 1:].std(dim=(0, 1, 2))
 
     assert (spreads(found) / spreads(wanted) - 1).abs().max() < 0.25

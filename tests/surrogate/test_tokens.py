@@ -4,13 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError
 from trajgen.geometry.rotations import random_rotations
 from trajgen.geometry.superposition import rmsd
 from trajgen.surrogate.conditioning import forward_mask
+from trajgen.surrogate.resolutions import AlphaCarbons
 from trajgen.surrogate.tokens import (
+    FRAME_CHANNELS,
     ROTATION,
-    TOKEN_CHANNELS,
     TRANSLATION,
     Reference,
     TokenScale,
@@ -36,9 +38,30 @@ def known_of(*shape: int) -> Tensor:
     return forward_mask(shape[1], shape[2]).expand(shape)
 
 
+def beads_of(positions: Tensor) -> AlphaCarbons:
+    return AlphaCarbons(BeadTopology.from_residues(("GLY",) * positions.shape[-2]))
+
+
+def referenced(positions: Tensor, known: Tensor, template: Tensor) -> Reference:
+    return reference_frames(positions, known, template, beads_of(positions))
+
+
+def superposed_on(positions: Tensor, known: Tensor, reference: Reference) -> Tensor:
+    return superpose_on_reference(positions, known, reference, beads_of(positions))
+
+
+def encoded(aligned: Tensor, reference: Reference) -> Tensor:
+    return encode(aligned, reference, beads_of(aligned))
+
+
+def decoded_of(tokens: Tensor, reference: Reference) -> Tensor:
+    held = torch.zeros(tokens.shape[:3], dtype=torch.bool)
+    return decode(tokens, reference, beads_of(tokens), held)
+
+
 def tokens_of(positions: Tensor, known: Tensor, template: Tensor) -> tuple[Tensor, Reference]:
-    reference = reference_frames(positions, known, template)
-    return encode(superpose_on_reference(positions, known, reference), reference), reference
+    reference = referenced(positions, known, template)
+    return encoded(superposed_on(positions, known, reference), reference), reference
 
 
 def moved(positions: Tensor, seed: int) -> Tensor:
@@ -50,7 +73,7 @@ def moved(positions: Tensor, seed: int) -> Tensor:
 
 
 def test_the_layout_names_every_channel_once():
-    channels = list(range(TOKEN_CHANNELS))
+    channels = list(range(FRAME_CHANNELS))
     assert channels[TRANSLATION] + channels[ROTATION] == channels
 
 
@@ -74,7 +97,7 @@ def test_positions_come_back_from_tokens(seed: int, beads: int):
     shape = (BATCH, FRAMES, beads)
     positions, known = chains(seed, *shape), known_of(*shape)
     tokens, reference = tokens_of(positions, known, chains(seed + 1, beads))
-    decoded = decode(tokens, reference)
+    decoded = decoded_of(tokens, reference)
     assert rmsd(decoded, positions).max() < 1e-5
     # The window comes back in the pose of its key frame.
     assert (decoded[:, 0] - positions[:, 0]).abs().max() < 1e-5
@@ -107,7 +130,7 @@ def test_reference_is_the_first_known_frame_of_each_residue():
     known[0, 1, :4] = known[0, 3, 1:] = True
     # Every frame is the same conformation in another pose: stitched, it must be whole again.
     positions = moved(positions[:, :1].expand_as(positions), 4)
-    reference = reference_frames(positions, known, template)
+    reference = referenced(positions, known, template)
     assert reference.own.all()
     assert torch.equal(reference.positions_nm[0, :4], positions[0, 1, :4])
     within_later = torch.cdist(positions[0, 3, 4:], positions[0, 3, 4:])
@@ -123,7 +146,7 @@ def test_later_known_frames_are_placed_by_way_of_the_template():
     positions = moved(template.expand(1, FRAMES, BEADS, 3), 4)
     known = torch.zeros(1, FRAMES, BEADS, dtype=torch.bool)
     known[0, 1, :4] = known[0, 3, 3:] = True
-    reference = reference_frames(positions, known, template)
+    reference = referenced(positions, known, template)
     # All known parts are pieces of the template, so that together they are the key frame.
     assert torch.allclose(reference.positions_nm[0], positions[0, 1], atol=1e-5)
 
@@ -132,7 +155,7 @@ def test_a_residue_that_is_never_known_borrows_the_nearest_known_frame():
     positions, template = chains(5, 1, FRAMES, BEADS), chains(6, BEADS)
     known = torch.zeros(1, FRAMES, BEADS, dtype=torch.bool)
     known[0, :, [0, 1, 2, 6]] = True
-    reference = reference_frames(positions, known, template)
+    reference = referenced(positions, known, template)
     assert reference.own[0].tolist() == [True, True, True, False, False, False, True]
     lender = [0, 1, 2, 2, 2, 6, 6]  # residue 4 is as near to 2 as to 6; the first is taken
     for residue, lent in enumerate(lender):
@@ -145,11 +168,11 @@ def test_a_residue_that_is_never_known_borrows_the_nearest_known_frame():
 def test_without_anything_known_the_template_is_the_reference():
     positions, template = chains(7, 2, FRAMES, BEADS), chains(8, BEADS)
     known = torch.zeros(2, FRAMES, BEADS, dtype=torch.bool)
-    reference = reference_frames(positions, known, template)
+    reference = referenced(positions, known, template)
     assert not reference.own.any()
     assert torch.equal(reference.positions_nm, template.expand(2, BEADS, 3))
-    tokens = encode(superpose_on_reference(positions, known, reference), reference)
-    assert rmsd(decode(tokens, reference), positions).max() < 1e-5
+    tokens = encoded(superposed_on(positions, known, reference), reference)
+    assert rmsd(decoded_of(tokens, reference), positions).max() < 1e-5
 
 
 @pytest.mark.parametrize("case", ["forward", "stitched", "borrowed", "template"])
@@ -163,12 +186,12 @@ def test_unknown_cells_do_not_reach_the_reference(case: str):
     elif case == "borrowed":
         known[0, :, [0, 1, 3, 6]] = True
     others = torch.where(known[..., None], positions, chains(11, 1, FRAMES, BEADS))
-    first = reference_frames(positions, known, template)
-    second = reference_frames(others, known, template)
+    first = referenced(positions, known, template)
+    second = referenced(others, known, template)
     assert torch.equal(first.positions_nm, second.positions_nm)
     assert torch.equal(first.frames.rotations, second.frames.rotations)
-    aligned = superpose_on_reference(positions, known, first)
-    again = superpose_on_reference(others, known, second)
+    aligned = superposed_on(positions, known, first)
+    again = superposed_on(others, known, second)
     assert torch.allclose(aligned[known], again[known], atol=1e-6)
 
 
@@ -177,19 +200,53 @@ def test_three_beads_in_a_line_still_give_finite_tokens_that_decode():
     positions = torch.stack([line, line + 0.01 * chains(12, 4), line]).expand(1, 3, 4, 3)
     tokens, reference = tokens_of(positions, known_of(1, 3, 4), line)
     assert tokens.isfinite().all()
-    assert rmsd(decode(tokens, reference), positions).max() < 1e-5
+    assert rmsd(decoded_of(tokens, reference), positions).max() < 1e-5
 
 
 def test_fewer_than_three_beads_are_refused():
-    positions = torch.zeros(1, 3, 2, 3)
     with pytest.raises(InputError, match="has 2 beads"):
-        reference_frames(positions, known_of(1, 3, 2), positions[0, 0])
+        beads_of(torch.zeros(1, 3, 2, 3))
 
 
-def test_scaled_tokens_have_zero_mean_and_unit_spread_and_come_back():
-    tokens = torch.randn(500, TOKEN_CHANNELS, generator=generator(0)) * 0.03 + 1.0
-    scale = TokenScale.measure(tokens)
-    scaled = scale.normalise(tokens)
+def all_of(tokens: Tensor) -> Tensor:
+    return torch.ones_like(tokens, dtype=torch.bool)
+
+
+def test_channels_that_mean_nothing_do_not_count():
+    tokens = torch.randn(400, FRAME_CHANNELS, generator=generator(0))
+    used = all_of(tokens)
+    used[200:, 4] = False
+    hidden, time = torch.where(used, tokens, 50.0), torch.ones(1)
+    scale = TokenScale.measure(hidden, used, torch.ones(400), time)
+    alone = TokenScale.measure(tokens[:200], used[:200], torch.ones(200), time)
+    assert torch.allclose(scale.mean[:, 4], alone.mean[:, 4], atol=1e-6)
+    assert torch.allclose(scale.std[:, 4], alone.std[:, 4], atol=1e-6)
+
+
+def test_scaled_tokens_have_zero_mean_and_unit_spread_at_each_time_and_come_back():
+    elapsed = torch.tensor([1.0, 3.0, 10.0, 30.0, 100.0]).repeat(400)
+    spread = 0.01 * elapsed.sqrt()[:, None]
+    tokens = spread * torch.randn(2000, FRAME_CHANNELS, generator=generator(0)) + 1.0 + spread
+    scale = TokenScale.measure(tokens, all_of(tokens), elapsed, elapsed[:5])
+    windows, times = tokens.view(400, 5, 1, FRAME_CHANNELS), elapsed.view(400, 5)
+    scaled = scale.normalise(windows, times)
     assert scaled.mean(dim=0).abs().max() < 1e-3
-    assert (scaled.std(dim=0) - 1).abs().max() < 1e-3
-    assert torch.allclose(scale.restore(scaled), tokens, atol=1e-6)
+    assert (scaled.std(dim=0) - 1).abs().max() < 1e-2
+    assert torch.allclose(scale.restore(scaled, times), windows, atol=1e-6)
+
+
+def test_beyond_the_measured_times_the_scale_is_that_of_the_last():
+    tokens = torch.randn(300, FRAME_CHANNELS, generator=generator(0))
+    scale = TokenScale.measure(tokens, all_of(tokens), torch.full((300,), 2.0), torch.tensor([2.0]))
+    at = torch.tensor([[0.0, 2.0, torch.inf]])
+    scaled = scale.normalise(tokens[:3].view(1, 3, 1, -1), at)
+    wanted = (tokens[:3] - tokens.mean(dim=0)) / tokens.std(dim=0, correction=0)
+    assert torch.allclose(scaled[0, :, 0], wanted, atol=1e-5)
+
+
+def test_a_time_without_tokens_takes_the_scale_of_the_nearest():
+    tokens = 3.0 * torch.randn(300, FRAME_CHANNELS, generator=generator(0))
+    times = torch.tensor([1.0, 10.0, 100.0, 1000.0])
+    scale = TokenScale.measure(tokens, all_of(tokens), torch.full((300,), 10.0), times)
+    assert torch.equal(scale.std, scale.std[1:2].expand(4, -1))
+    assert scale.std.mean() == pytest.approx(3.0, rel=0.1)

@@ -4,19 +4,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toy_chain import TOPOLOGY, wobbling_chain
+from toy_chain import LAG_PS, TOPOLOGY, wobbling_chain
 
 from trajgen.geometry.frames import RigidFrames
 from trajgen.geometry.rotations import random_rotations
 from trajgen.surrogate.key_frame import pair_features
-from trajgen.surrogate.surrogate import Surrogate, encode_windows
+from trajgen.surrogate.surrogate import Surrogate, WindowTimes, encode_windows
 from trajgen.surrogate.transformer import TrajectoryTransformer, WindowInputs
 
 
 @pytest.fixture(scope="module")
 def network(surrogate: Surrogate) -> TrajectoryTransformer:
     generator = torch.Generator().manual_seed(0)
-    network = TrajectoryTransformer(surrogate.network.dimensions)
+    network = TrajectoryTransformer(surrogate.network.dimensions, 0)
     with torch.no_grad():
         for weights in network.parameters():
             weights.copy_(0.1 * torch.randn(weights.shape, generator=generator))
@@ -28,7 +28,8 @@ def window(surrogate: Surrogate) -> WindowInputs:
     positions = torch.from_numpy(wobbling_chain(24, 3)).view(4, 6, -1, 3)
     known = torch.zeros(4, 6, TOPOLOGY.n_beads, dtype=torch.bool)
     known[:, 0] = True
-    return encode_windows(positions, known, None, surrogate.molecule, surrogate.lag_ps).inputs
+    times = WindowTimes.even(4, 6, LAG_PS, 300.0, torch.device("cpu"))
+    return encode_windows(positions, known, None, times, surrogate.molecule).inputs
 
 
 def noisy(seed: int = 1) -> torch.Tensor:
@@ -48,7 +49,11 @@ def test_padding_does_not_reach_present_frames(
     x, other = noisy(), noisy()
     other[:, 4:] = 7.0
     cut = replace(
-        window, known_tokens=window.known_tokens[:, :4], known=window.known[:, :4], present=None
+        window,
+        known_tokens=window.known_tokens[:, :4],
+        known=window.known[:, :4],
+        places=window.places[:, :4],
+        present=None,
     )
     with torch.no_grad():
         first, second = network(x, T, padded), network(other, T, padded)
@@ -65,6 +70,7 @@ def test_each_input_reaches_the_answer(network: TrajectoryTransformer, window: W
             "time": network(x, T + 0.05, window),
             "lag": network(x, T, replace(window, lag_ps=2 * window.lag_ps)),
             "temperature": network(x, T, replace(window, temperature_K=window.temperature_K + 20)),
+            "places": network(x, T, replace(window, places=1.3 * window.places)),
             "types": network(x, T, replace(window, residue_types=window.residue_types.flip(0))),
             "mask": network(x, T, replace(window, known=~window.known)),
             "known": network(x, T, replace(window, known_tokens=window.known_tokens + 0.1)),

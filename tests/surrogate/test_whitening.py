@@ -6,6 +6,7 @@ from toy_chain import TOPOLOGY, wobbling_chain
 from trajgen.geometry.internal import distances
 from trajgen.geometry.rotations import random_rotations
 from trajgen.surrogate.conditioning import forward_mask
+from trajgen.surrogate.resolutions import AlphaCarbons
 from trajgen.surrogate.tokens import (
     TRANSLATION,
     Reference,
@@ -23,6 +24,7 @@ from trajgen.surrogate.whitening import (
 
 BONDS = torch.tensor(TOPOLOGY.bonds)
 BEADS = TOPOLOGY.n_beads
+BEAD_MODEL = AlphaCarbons(TOPOLOGY)
 
 
 @pytest.fixture
@@ -32,8 +34,8 @@ def windows() -> torch.Tensor:
 
 def referenced(windows: torch.Tensor) -> tuple[torch.Tensor, Reference]:
     known = forward_mask(windows.shape[1], BEADS).expand(windows.shape[:3])
-    reference = reference_frames(windows, known, windows[0, 0])
-    return superpose_on_reference(windows, known, reference), reference
+    reference = reference_frames(windows, known, windows[0, 0], BEAD_MODEL)
+    return superpose_on_reference(windows, known, reference, BEAD_MODEL), reference
 
 
 def springs_of(windows: torch.Tensor) -> Springs:
@@ -63,7 +65,7 @@ def test_whitening_comes_back_and_uses_the_matrix_root(windows: torch.Tensor):
     springs = springs_of(windows)
     aligned, reference = referenced(windows)
     change = whitening(reference, springs, torch.ones_like(reference.own))
-    tokens = encode(aligned, reference)
+    tokens = encode(aligned, reference, BEAD_MODEL)
     assert torch.allclose(change.colour(change.whiten(tokens)), tokens, atol=1e-5)
     along = stretch_directions(reference.positions_nm, springs.pairs)
     along = along / springs.spread_nm[:, None]
@@ -81,7 +83,7 @@ def test_whitened_tokens_do_not_change_when_frames_are_turned(windows: torch.Ten
     for positions in (windows, (flat @ turn.mT + 1.0).view_as(windows)):
         aligned, reference = referenced(positions)
         change = whitening(reference, springs, torch.ones_like(reference.own))
-        results.append(change.whiten(encode(aligned, reference)))
+        results.append(change.whiten(encode(aligned, reference, BEAD_MODEL)))
     assert (results[0] - results[1])[..., TRANSLATION].abs().max() < 1e-3
 
 
@@ -125,7 +127,7 @@ def test_residues_that_are_held_are_not_mixed_with_others(windows: torch.Tensor)
     change = whitening(reference, springs, mobile)
     held = reference.positions_nm[:, [0, 3]]
     assert torch.allclose(change.centre_nm[:, [0, 3]], held, atol=1e-6)
-    tokens = encode(aligned, reference)
+    tokens = encode(aligned, reference, BEAD_MODEL)
     shifted = tokens.clone()
     shifted[:, :, [1, 2, 4], TRANSLATION] += 0.1
     first, second = change.whiten(tokens), change.whiten(shifted)

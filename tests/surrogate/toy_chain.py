@@ -53,7 +53,10 @@ def make_dataset(path: Path, segments: list[np.ndarray], time_step_ps: float = L
 def tiny_settings(steps: int, **training: float) -> TrainSettings:
     return TrainSettings(
         model=SurrogateSettings(
-            lag_ps=LAG_PS, window_frames=6, network=NetworkSettings(size="tiny")
+            shortest_lag_ps=LAG_PS,
+            longest_lag_ps=LAG_PS,
+            window_frames=6,
+            network=NetworkSettings(size="tiny"),
         ),
         training=TrainingSettings(
             **{

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from trajgen.data.records import AtomFrames, BeadFrames, Loss, Rollouts
-from trajgen.data.topology import AtomTopology, BeadTopology
+from trajgen.data.topology import AtomTopology, BeadTopology, topology_from_dict
 from trajgen.errors import InputError
 from trajgen.files import system_errors, whole_file
 
@@ -69,14 +69,12 @@ def load_rollouts(path: Path) -> Rollouts:
     """
     arrays, record = _load(path, "rollouts")
     time_step_cg_ps = record.get("time_step_cg_ps")
-    if record["time_step_ps"] is None and time_step_cg_ps is None:
-        raise InputError(f"{path} has no time step; rollouts have one")
     losses = tuple(
         Loss(last_frames_nm=arrays.pop(f"{_LAST_FRAMES}{number}"), **loss)
         for number, loss in enumerate(record.get("losses", []))
     )
     return Rollouts(
-        topology=BeadTopology.from_dict(record["topology"]),
+        topology=topology_from_dict(record["topology"]),
         time_step_ps=record["time_step_ps"],
         time_step_cg_ps=time_step_cg_ps,
         losses=losses,

@@ -15,14 +15,14 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from trajgen.data.records import BeadFrames
-from trajgen.data.topology import BeadTopology
+from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.data.trajectories import (
     read_solute,
     read_structure,
     require_file,
 )
 from trajgen.errors import InputError
-from trajgen.residues import parse_sequence
+from trajgen.residues import parse_sequence, standard_name
 from trajgen.units import force_factor, length_factor
 
 logger = logging.getLogger(__name__)
@@ -146,6 +146,43 @@ def read_bead_structure(path: Path, topology: BeadTopology) -> Float32[np.ndarra
     solute, xyz = read_structure(path)
     topology.require_same(solute.beads, "the model", str(path))
     return np.ascontiguousarray(xyz[list(solute.bead_atoms)])
+
+
+def read_sites(path: Path, topology: BeadTopology | AtomTopology) -> Float32[np.ndarray, "sites 3"]:
+    """Read what a model of ``topology`` moves (nm) of a structure file: beads, or heavy atoms.
+
+    Atoms are found by residue and name, so their order does not matter, and hydrogens may be there.
+
+    Raises:
+        InputError: the file cannot be read, is of other residues than ``topology``, or lacks atoms.
+    """
+    if isinstance(topology, BeadTopology):
+        return read_bead_structure(path, topology)
+    solute, xyz = read_structure(path)
+    return np.ascontiguousarray(xyz[places_of(topology, solute.topology, path)])
+
+
+def places_of(
+    wanted: AtomTopology, given: AtomTopology, path: Path
+) -> Int64[np.ndarray, " wanted_atoms"]:
+    """Return the index of each wanted atom among those of a file.
+
+    Raises:
+        InputError: the file is of other residues, or lacks atoms.
+    """
+    mine, theirs = (tuple(map(standard_name, t.residues)) for t in (wanted, given))
+    if mine != theirs:
+        raise InputError(
+            f"the model is of {' '.join(mine)}, but {path} is of {' '.join(theirs)}; give a "
+            "structure of the same molecule, with the same caps"
+        )
+    there = {place: i for i, place in enumerate(zip(given.atom_residues, given.names, strict=True))}
+    places = list(zip(wanted.atom_residues, wanted.names, strict=True))
+    missing = [place for place in places if place not in there]
+    if missing:
+        named = ", ".join(f"{name} of {mine[r]}{wanted.residue_numbers[r]}" for r, name in missing)
+        raise InputError(f"{path} lacks atoms of the model: {named}; give a whole structure")
+    return np.array([there[place] for place in places], dtype=np.int64)
 
 
 def read_starts(path: Path, topology: BeadTopology) -> Float32[np.ndarray, "chains beads 3"]:

@@ -133,7 +133,7 @@ class Rollouts:
     A chain that failed is frozen: its later frames are NaN, and ``alive`` says so.
 
     Attributes:
-        topology: the beads.
+        topology: the beads, or the atoms.
         positions_nm: coordinates; NaN where a chain is no longer alive. They may lie in a file that
             is mapped into memory.
         alive: False from the frame on at which a chain failed.
@@ -143,8 +143,8 @@ class Rollouts:
         losses: chains that failed, where the generator says more of them than ``alive`` does.
     """
 
-    topology: BeadTopology
-    positions_nm: Float32[np.ndarray, "chains frames beads 3"]
+    topology: BeadTopology | AtomTopology
+    positions_nm: Float32[np.ndarray, "chains frames sites 3"]
     alive: Bool[np.ndarray, "chains frames"]
     time_step_ps: float | None
     time_step_cg_ps: float | None = None
@@ -152,10 +152,10 @@ class Rollouts:
 
     def __post_init__(self) -> None:
         shape = self.positions_nm.shape
-        if len(shape) != 4 or shape[2:] != (self.topology.n_beads, 3):
+        if len(shape) != 4 or shape[2:] != (self.topology.n_sites, 3):
             raise InputError(
                 f"positions have shape {shape}; wanted is (chains, frames, "
-                f"{self.topology.n_beads}, 3)"
+                f"{self.topology.n_sites}, 3)"
             )
         if self.alive.shape != shape[:2]:
             raise InputError(f"alive has shape {self.alive.shape}; wanted is {shape[:2]}")
@@ -171,7 +171,13 @@ class Rollouts:
         return int((~self.alive).sum())
 
     def to_frames(self) -> BeadFrames:
-        """Return the frames that are alive, a segment for each chain."""
+        """Return the frames that are alive, a segment for each chain.
+
+        Raises:
+            InputError: they are of atoms.
+        """
+        if isinstance(self.topology, AtomTopology):
+            raise InputError("the rollouts are of atoms; wanted are C-alpha beads")
         chain, _ = np.nonzero(self.alive)
         return BeadFrames(
             topology=self.topology,

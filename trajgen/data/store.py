@@ -257,8 +257,10 @@ class Dataset:
         """Read and join the beads of all shards, in the order of the manifest."""
         return concatenate([self.read_beads(entry) for entry in self._some_entries()])
 
-    def read_atoms(self, entry: ShardEntry, frames: Sequence[int] | None = None) -> AtomFrames:
-        """Read the atoms of one shard, or only some of its frames.
+    def read_atoms(
+        self, entry: ShardEntry, frames: Sequence[int] | None = None, forces: bool = True
+    ) -> AtomFrames:
+        """Read the atoms of one shard, or only some of its frames, with or without their forces.
 
         Raises:
             InputError: the dataset is of beads only.
@@ -280,7 +282,7 @@ class Dataset:
                 positions_nm=part("atom_positions_nm"),
                 segments=shard.get_tensor("segments")[wanted],
                 time_step_ps=entry.label.save_interval_ps if frames is None else None,
-                forces=part("atom_forces") if "atom_forces" in names else None,
+                forces=part("atom_forces") if forces and "atom_forces" in names else None,
                 weights=shard.get_tensor("weights")[wanted] if "weights" in names else None,
             )
 

@@ -51,6 +51,11 @@ class BeadTopology:
         return len(self.names)
 
     @property
+    def n_sites(self) -> int:
+        """The number of places that a frame holds: beads."""
+        return self.n_beads
+
+    @property
     def types(self) -> tuple[int, ...]:
         """The bead type of each bead (see ``trajgen.residues``)."""
         return tuple(bead_type(name) for name in self.residues)
@@ -134,6 +139,11 @@ class AtomTopology:
         """The number of atoms."""
         return len(self.names)
 
+    @property
+    def n_sites(self) -> int:
+        """The number of places that a frame holds: atoms."""
+        return self.n_atoms
+
     def index(self, residue: int, name: str) -> int | None:
         """Return the index of the atom ``name`` of residue ``residue``, or None."""
         for atom, (own_name, own_residue) in enumerate(
@@ -194,3 +204,10 @@ class AtomTopology:
             chains=tuple(values["chains"]),
             bonds=tuple((i, j) for i, j in values["bonds"]),
         )
+
+
+def topology_from_dict(values: dict[str, Any]) -> BeadTopology | AtomTopology:
+    """Read what ``to_dict`` of either topology wrote."""
+    if "atom_residues" in values:
+        return AtomTopology.from_dict(values)
+    return BeadTopology.from_dict(values)

@@ -1,26 +1,38 @@
-"""Windows of consecutive frames at a chosen lag, for models of whole trajectories."""
+"""Windows of consecutive frames at any lag, for models of whole trajectories.
+
+Windows are not listed but drawn: a trajectory has as many at each of its lags as it has frames.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from trajgen.data.records import BeadFrames
 from trajgen.errors import InputError
 
+#: A window has a frame to begin with, one to end with, and one between.
+MIN_FRAMES = 3
+#: A run of frames serves a lag that it meets to within this factor.
+LAG_TOLERANCE = 1.4
+
 
 @dataclass(frozen=True)
 class Windows:
-    """Where windows lie in joined frames; a short one is padded by its last frame and masked.
+    """Where windows lie; a short one is padded by its last frame and masked.
 
     Attributes:
-        frames: frame index of each cell of each window.
+        frames: the frame of each cell.
         present: False for padding.
+        times_ps: time of each cell since the first; that of the last frame in the padding.
+        lag_ps: time between neighbours, the last gap left aside, which may be shorter.
     """
 
     frames: Int64[np.ndarray, "windows length"]
     present: Bool[np.ndarray, "windows length"]
+    times_ps: Float64[np.ndarray, "windows length"]
+    lag_ps: Float64[np.ndarray, " windows"]
 
     @property
     def n_windows(self) -> int:
@@ -28,77 +40,127 @@ class Windows:
         return len(self.frames)
 
 
-def find_windows(
-    parts: Sequence[BeadFrames], lag_ps: float, length: int, shift: int, min_frames: int = 3
-) -> Windows:
-    """Cut windows of ``length`` frames, ``lag_ps`` apart, out of every segment of every part.
+@dataclass(frozen=True)
+class Runs:
+    """Runs of consecutive frames that windows are cut out of.
 
-    Frame indices count through the parts in order. A segment too short for a whole window gives
-    one padded window as long as ``min_frames`` of its frames (``min_frames - 1`` lags) fit in.
-    Whole windows start every ``shift`` frames; the frames of a window are ``stride`` apart, where
-    ``stride`` times the save interval is the lag.
-
-    Raises:
-        InputError: the lag is no multiple of a part's save interval.
+    Attributes:
+        frames: the frames of all runs, one run after the other.
+        begins: where each run begins in ``frames``.
+        lengths: its number of frames.
+        intervals_ps: time between its frames.
     """
-    if length < min_frames:
-        raise InputError(f"a window of {length} frames is too short; at least {min_frames}")
-    rows: list[np.ndarray] = []
-    masks: list[np.ndarray] = []
-    offset = 0
-    for part in parts:
-        if part.time_step_ps is not None:
-            stride = lag_stride(lag_ps, part.time_step_ps)
-            for segment in np.unique(part.segments):
-                inside = offset + np.flatnonzero(part.segments == segment)
-                _cut(inside, stride, length, shift, min_frames, rows, masks)
-        offset += part.n_frames
-    if not rows:
-        empty = np.zeros((0, length))
-        return Windows(empty.astype(np.int64), empty.astype(bool))
-    return Windows(np.stack(rows).astype(np.int64), np.stack(masks))
 
+    frames: Int64[np.ndarray, " frames"]
+    begins: Int64[np.ndarray, " runs"]
+    lengths: Int64[np.ndarray, " runs"]
+    intervals_ps: Float64[np.ndarray, " runs"]
 
-def lag_stride(lag_ps: float, time_step_ps: float) -> int:
-    """Return how many saved frames make one lag.
+    @classmethod
+    def find(
+        cls, parts: Sequence[BeadFrames], chosen: Bool[np.ndarray, " frames"] | None = None
+    ) -> "Runs":
+        """Find the segments of parts with a known time step; frames count through the parts.
 
-    Raises:
-        InputError: the lag is no whole multiple of the time step.
-    """
-    stride = round(lag_ps / time_step_ps)
-    if stride < 1 or abs(stride * time_step_ps - lag_ps) > 1e-6 * lag_ps:
-        raise InputError(
-            f"lag_ps {lag_ps:g} is no multiple of the frames' time step of {time_step_ps:g} ps; "
-            "choose a multiple"
+        Args:
+            parts: frames of one molecule.
+            chosen: frames that may be used; a run ends where one may not.
+        """
+        runs: list[np.ndarray] = []
+        intervals: list[float] = []
+        offset = 0
+        for part in parts:
+            if part.time_step_ps is not None:
+                for segment in np.unique(part.segments):
+                    inside = offset + np.flatnonzero(part.segments == segment)
+                    for run in _pieces(inside, chosen):
+                        runs.append(run)
+                        intervals.append(part.time_step_ps)
+            offset += part.n_frames
+        lengths = np.array([len(run) for run in runs], dtype=np.int64)
+        return cls(
+            frames=np.concatenate(runs) if runs else np.zeros(0, dtype=np.int64),
+            begins=np.cumsum(lengths) - lengths,
+            lengths=lengths,
+            intervals_ps=np.array(intervals, dtype=np.float64),
         )
-    return stride
+
+    def shortest_lag_ps(self) -> float | None:
+        """Return the shortest lag that has a window, None where there is none."""
+        usable = self.lengths >= MIN_FRAMES
+        return float(self.intervals_ps[usable].min()) if usable.any() else None
+
+    def longest_lag_ps(self, length: int) -> float | None:
+        """Return the longest lag at which a run holds two whole windows, or else a short one."""
+        two = (self.lengths - 1) * self.intervals_ps / (2 * (length - 1))
+        lags = np.where(two >= self.intervals_ps, two, self.intervals_ps)
+        usable = self.lengths >= MIN_FRAMES
+        return float(lags[usable].max()) if usable.any() else None
+
+    def count(self, lag_ps: float, length: int) -> int:
+        """Return the number of windows at a lag."""
+        return int(self._starts(np.array([lag_ps]), length)[0].sum())
+
+    def draw(
+        self,
+        lags_ps: Float64[np.ndarray, " windows"],
+        length: int,
+        places: Float64[np.ndarray, " windows"],
+        last_gaps: Float64[np.ndarray, " windows"] | None = None,
+    ) -> Windows:
+        """Draw windows, each start of a lag alike.
+
+        Args:
+            lags_ps: wanted lag of each window; a run takes the nearest multiple of its interval.
+            length: frames of a window; in a run that is too short, as many as fit.
+            places: where among all starts, in [0, 1).
+            last_gaps: length of the last gap in lags, in (0, 1]; whole where none are given.
+
+        Raises:
+            InputError: no run has a window at a lag.
+        """
+        starts, strides, counts = self._starts(lags_ps, length)
+        totals = starts.sum(axis=1)
+        if (totals == 0).any():
+            lag_ps = float(lags_ps[np.argmin(totals)])
+            raise InputError(f"no run of frames has a window of three frames at lag_ps {lag_ps:g}")
+        ends = np.cumsum(starts, axis=1)
+        chosen = np.minimum((places * totals).astype(np.int64), totals - 1)
+        run = (ends <= chosen[:, None]).sum(axis=1)
+        row = np.arange(len(lags_ps))
+        first = chosen - (ends[row, run] - starts[row, run])
+        stride, count = strides[row, run], counts[row, run]
+        cell = np.arange(length)
+        place = np.minimum(cell, count[:, None] - 1) * stride[:, None]
+        if last_gaps is not None:
+            cut = stride - np.ceil(last_gaps * stride).astype(np.int64).clip(1, stride)
+            place = np.where(cell >= count[:, None] - 1, place - cut[:, None], place)
+        inside = self.begins[run][:, None] + first[:, None] + place
+        interval = self.intervals_ps[run]
+        return Windows(
+            self.frames[inside],
+            cell < count[:, None],
+            place * interval[:, None],
+            stride * interval,
+        )
+
+    def _starts(
+        self, lags_ps: np.ndarray, length: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return for each lag and run the starts, the stride, and the frames of a window."""
+        if length < MIN_FRAMES:
+            raise InputError(f"a window of {length} frames is too short; at least {MIN_FRAMES}")
+        ratio = lags_ps[:, None] / self.intervals_ps
+        strides = np.maximum(np.round(ratio), 1).astype(np.int64)
+        counts = np.minimum((self.lengths - 1) // strides + 1, length)
+        served = (ratio > 1 / LAG_TOLERANCE) & (counts >= MIN_FRAMES)
+        starts = np.where(served, self.lengths - (counts - 1) * strides, 0)
+        return starts, strides, counts
 
 
-def gather_windows(
-    positions_nm: Float32[np.ndarray, "frames beads 3"], windows: Windows
-) -> Float32[np.ndarray, "windows length beads 3"]:
-    """Return the coordinates of all windows."""
-    return positions_nm[windows.frames]
-
-
-def _cut(
-    inside: np.ndarray,
-    stride: int,
-    length: int,
-    shift: int,
-    min_frames: int,
-    rows: list[np.ndarray],
-    masks: list[np.ndarray],
-) -> None:
-    span = (length - 1) * stride + 1
-    if len(inside) >= span:
-        for start in range(0, len(inside) - span + 1, shift):
-            rows.append(inside[start : start + span : stride])
-            masks.append(np.ones(length, dtype=bool))
-        return
-    for start in range(0, min(stride, len(inside)), shift):
-        picked = inside[start::stride]
-        if len(picked) >= min_frames:
-            missing = length - len(picked)
-            rows.append(np.concatenate([picked, np.full(missing, picked[-1])]))
-            masks.append(np.arange(length) < len(picked))
+def _pieces(inside: np.ndarray, chosen: np.ndarray | None) -> list[np.ndarray]:
+    if chosen is None:
+        return [inside]
+    kept = chosen[inside]
+    cuts = np.flatnonzero(np.diff(kept)) + 1
+    return [piece for piece in np.split(inside, cuts) if len(piece) and chosen[piece[0]]]

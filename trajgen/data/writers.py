@@ -2,10 +2,10 @@
 
 ``.npz`` and ``.safetensors`` hold all chains in one array. The formats of mdtraj get one file a
 chain where there are several (``GEN_000.xtc``, ``GEN_001.xtc``, …), each cut at its last frame
-alive, with one topology (``GEN.pdb``, C-alpha atoms and CONECT records) beside them. ``GEN.json``
-says how they were made, and on which clock the numbers of their times are: ``time_step_ps``, or
-``time_step_cg_ps`` of coarse-grained dynamics. ``GEN_lost.npz`` has the last good frames of chains
-that failed, where they are known, in the form of a file of starts.
+alive, with one topology (``GEN.pdb``; of beads C-alpha atoms and CONECT records) beside them.
+``GEN.json`` says how they were made, and on which clock the numbers of their times are:
+``time_step_ps``, or ``time_step_cg_ps`` of coarse-grained dynamics. ``GEN_lost.npz`` has the last
+good frames of chains that failed, where they are known, in the form of a file of starts.
 
 Positions that lie in a file stay there: ``.npz`` takes them in small pieces, the formats of mdtraj
 a chain at a time, ``.safetensors`` all at once.
@@ -23,8 +23,9 @@ import numpy as np
 from jaxtyping import Float
 
 from trajgen.data.frame_files import save_rollouts
+from trajgen.data.mapping import bead_topology
 from trajgen.data.records import Rollouts
-from trajgen.data.topology import BeadTopology
+from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.data.trajectories import COORDINATE_SUFFIXES, STRUCTURE_SUFFIXES, save_trajectory
 from trajgen.errors import InputError, WorkError
 from trajgen.files import refuse_existing, whole_file
@@ -68,9 +69,11 @@ def write_rollouts(path: Path, rollouts: Rollouts, provenance: dict[str, Any]) -
         The files written.
 
     Raises:
-        InputError: a name that is taken, or an unknown suffix.
+        InputError: a name that is taken, an unknown suffix, or atoms in a file for beads.
         WorkError: the files did not reach the disk.
     """
+    if path.suffix.lower() == ".npz" and isinstance(rollouts.topology, AtomTopology):
+        raise InputError(f"{path} cannot hold atoms; use xtc, trr, dcd, nc, h5 or pdb")
     alive = [bool(chain.any()) for chain in rollouts.alive]
     if not any(alive):
         raise WorkError(f"no chain was alive in any frame; {path} is not written")
@@ -110,26 +113,36 @@ def write_rollouts(path: Path, rollouts: Rollouts, provenance: dict[str, Any]) -
 
 
 def write_structure(
-    path: Path, topology: BeadTopology, positions_nm: Float[np.ndarray, "beads 3"]
+    path: Path,
+    topology: BeadTopology | AtomTopology,
+    positions_nm: Float[np.ndarray, "sites 3"],
 ) -> None:
-    """Write one frame of beads as a PDB file with C-alpha atoms and CONECT records."""
+    """Write one frame as a PDB file: atoms, or beads as C-alpha atoms with CONECT records."""
     save_trajectory(path, mdtraj.Trajectory(positions_nm[None], mdtraj_topology(topology)))
-    _add_bonds(path, topology)
+    if isinstance(topology, BeadTopology):
+        _add_bonds(path, topology)
 
 
-def mdtraj_topology(beads: BeadTopology) -> mdtraj.Topology:
-    """Return the beads as an mdtraj topology: one carbon atom ``CA`` a residue, bonded."""
-    topology = mdtraj.Topology()
-    chains = {chain: topology.add_chain() for chain in sorted(set(beads.chains))}
-    atoms = []
-    for name, residue, number, chain in zip(
-        beads.names, beads.residues, beads.residue_numbers, beads.chains, strict=True
-    ):
-        place = topology.add_residue(residue, chains[chain], resSeq=number)
-        atoms.append(topology.add_atom(name, mdtraj.element.carbon, place))
-    for i, j in beads.bonds:
-        topology.add_bond(atoms[i], atoms[j])
-    return topology
+def mdtraj_topology(topology: BeadTopology | AtomTopology) -> mdtraj.Topology:
+    """Return a topology as mdtraj's; beads are carbon atoms ``CA``, one a residue."""
+    made = mdtraj.Topology()
+    chains = {chain: made.add_chain() for chain in sorted(set(topology.chains))}
+    residues = [
+        made.add_residue(name, chains[chain], resSeq=number)
+        for name, number, chain in zip(
+            topology.residues, topology.residue_numbers, topology.chains, strict=True
+        )
+    ]
+    places, elements = tuple(range(topology.n_sites)), ("C",) * topology.n_sites
+    if isinstance(topology, AtomTopology):
+        places, elements = topology.atom_residues, topology.elements
+    atoms = [
+        made.add_atom(name, mdtraj.element.Element.getBySymbol(element), residues[place])
+        for name, element, place in zip(topology.names, elements, places, strict=True)
+    ]
+    for i, j in topology.bonds:
+        made.add_bond(atoms[i], atoms[j])
+    return made
 
 
 def _trajectory_files(path: Path, chains: int) -> list[Path]:
@@ -181,7 +194,7 @@ def _write_chains(files: list[Path], temporary: dict[Path, Path], rollouts: Roll
             kept = rollouts.positions_nm[chain, rollouts.alive[chain]]
             times = np.arange(len(kept)) * step
             save_trajectory(temporary[file], mdtraj.Trajectory(kept, topology, time=times))
-            if file.suffix.lower() == ".pdb":
+            if file.suffix.lower() == ".pdb" and isinstance(rollouts.topology, BeadTopology):
                 _add_bonds(temporary[file], rollouts.topology)
 
 
@@ -205,7 +218,7 @@ def _add_bonds(path: Path, topology: BeadTopology) -> None:
 def _card(rollouts: Rollouts) -> dict[str, Any]:
     chains, frames = rollouts.alive.shape
     return {
-        "sequence": rollouts.topology.sequence,
+        "sequence": bead_topology(rollouts.topology).sequence,
         "chains": chains,
         "frames": frames,
         "frames_alive": rollouts.alive.sum(axis=1).tolist(),

@@ -15,7 +15,7 @@ of the molecule, so no bond of the result is wrong.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from trajgen.geometry.frames import frames_from_three_points
@@ -25,6 +25,8 @@ from trajgen.surrogate.heavy_atoms import TORSIONS
 #: How far frames and torsions of a network are trusted, nm and radian.
 FRAME_ERROR_NM = 0.03
 TORSION_ERROR = 0.15
+#: And frames that are known, nm: they have bond lengths and angles of their own.
+HELD_ERROR_NM = 0.003
 #: Gauss-Newton steps; the problem is nearly linear, since both are nearly right.
 STEPS = 6
 
@@ -98,38 +100,44 @@ class BackboneChain:
         self,
         backbone_nm: Float[Tensor, "*frames residues 3 3"],
         torsions: Float[Tensor, "*frames residues 7"],
+        held: Bool[Tensor, "*frames residues"],
     ) -> tuple[Float[Tensor, "*frames residues 3 3"], Float[Tensor, "*frames residues 7"]]:
         """Return the chain between where rigid frames put its atoms and what its torsions say.
 
         Args:
             backbone_nm: N, CA and C by the frames.
             torsions: radian; where they agree with the frames the result is both of them.
+            held: residues whose frames are known.
 
         Returns:
             N, CA and C of the chain, nm, and its torsions.
         """
-        wanted = backbone_nm.flatten(-3, -2)
-        asked = _chain_torsions(torsions)
+        # Squares of weights that differ by a hundred take more digits than single precision has.
+        wanted = backbone_nm.flatten(-3, -2).double()
+        trust = torch.where(held, HELD_ERROR_NM**-2, FRAME_ERROR_NM**-2).to(wanted)
+        trust = trust.repeat_interleave(3, dim=-1)
+        asked = _chain_torsions(torsions.double())
         turns = asked
         for _ in range(STEPS):
-            placed = self._placed(turns, wanted)
+            placed = self._placed(turns, wanted, trust)
             slopes = _slopes(placed)
+            weighted = slopes.mT * trust.repeat_interleave(3, dim=-1)[..., None, :]
             stiff = torch.cat(
                 [torch.full_like(turns, TORSION_ERROR**-2), turns.new_zeros(*turns.shape[:-1], 6)],
                 dim=-1,
             )
-            normal = slopes.mT @ slopes / FRAME_ERROR_NM**2 + torch.diag_embed(stiff)
+            normal = weighted @ slopes + torch.diag_embed(stiff)
             away = _wrapped(asked - turns)
-            pull = slopes.mT @ (wanted - placed).flatten(-2)[..., None] / FRAME_ERROR_NM**2
+            pull = weighted @ (wanted - placed).flatten(-2)[..., None]
             pull = pull.squeeze(-1) + stiff * torch.nn.functional.pad(away, (0, 6))
             turns = turns + torch.linalg.solve(normal, pull)[..., : turns.shape[-1]]
-        fitted = _with_chain_torsions(torsions, turns)
-        return self._placed(turns, wanted).unflatten(-2, (self.n_residues, 3)), fitted
+        placed = self._placed(turns, wanted, trust).unflatten(-2, (self.n_residues, 3))
+        return placed.to(backbone_nm), _with_chain_torsions(torsions, turns.to(torsions))
 
-    def _placed(self, turns: Tensor, wanted: Tensor) -> Tensor:
+    def _placed(self, turns: Tensor, wanted: Tensor, trust: Tensor) -> Tensor:
         torsions = turns.new_zeros(*turns.shape[:-1], self.n_residues, len(TORSIONS))
         built = self.build(_with_chain_torsions(torsions, turns)).flatten(-3, -2)
-        return superposed(built, wanted)
+        return superposed(built, wanted, trust)
 
 
 def _chain_torsions(

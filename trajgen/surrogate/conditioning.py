@@ -16,25 +16,41 @@ from trajgen.settings import Settings
 
 #: A path between two frames has at least one frame inside.
 MIN_PATH_FRAMES = 3
+#: Frames that are known in a row at an end, at most: what windows that follow each other share.
+MOST_CONTEXT = 3
+
+#: Names of the tasks, in the order of their weights.
+TASKS = ("forward", "interpolate", "upsample", "inpaint", "ensemble")
 
 
 class TaskSettings(Settings):
     """How often each task is trained, as relative weights.
 
     Attributes:
-        forward: the first frame is known, the following ones are asked.
-        interpolate: the first and the last frame are known; the window is cut to a random
-            length, so that paths of every length up to the window's are learnt.
+        forward: up to three first frames are known, the following ones are asked.
+        interpolate: first and last frames are known; the window is cut to a random length, so
+            that paths of every length up to the window's are learnt.
+        upsample: every s-th frame is known, for a random s, and sometimes more at the ends.
+        inpaint: some residues are known over all frames, and the rest is asked, of which the first
+            frame is known in half of the windows.
+        ensemble: a frame alone, of which nothing is known.
     """
 
     forward: float = Field(default=1.0, ge=0)
     interpolate: float = Field(default=0.5, ge=0)
+    upsample: float = Field(default=0.5, ge=0)
+    inpaint: float = Field(default=0.5, ge=0)
+    ensemble: float = Field(default=0.25, ge=0)
 
     @model_validator(mode="after")
     def _some_weight(self) -> "TaskSettings":
-        if self.forward + self.interpolate <= 0:
+        if sum(self.weights()) <= 0:
             raise ValueError("every task has weight 0; at least one must be above")
         return self
+
+    def weights(self) -> tuple[float, ...]:
+        """Return the weights in the order of ``TASKS``."""
+        return tuple(getattr(self, name) for name in TASKS)
 
 
 @dataclass(frozen=True)
@@ -65,19 +81,64 @@ def forward_mask(frames: int, beads: int, known_first: int = 1) -> Bool[Tensor, 
     return known
 
 
-def interpolate_mask(frames: int, beads: int) -> Bool[Tensor, "frames beads"]:
-    """Return the mask of interpolation: the first and the last frame are known.
+def interpolate_mask(
+    frames: int, beads: int, known_first: int = 1, known_last: int = 1
+) -> Bool[Tensor, "frames beads"]:
+    """Return the mask of interpolation: the first and the last frames are known.
 
     Raises:
-        InputError: no frame lies between the two.
+        InputError: no frame lies between them.
     """
     if frames < MIN_PATH_FRAMES:
         raise InputError(
             f"a path of {frames} frames has none between its ends; ask for at least "
             f"{MIN_PATH_FRAMES}"
         )
+    if known_first < 1 or known_last < 1 or known_first + known_last >= frames:
+        raise InputError(
+            f"of {frames} frames the first {known_first} and the last {known_last} are known; "
+            "wanted is at least one each, and one frame between them"
+        )
     known = torch.zeros(frames, beads, dtype=torch.bool)
-    known[0] = known[-1] = True
+    known[:known_first] = known[-known_last:] = True
+    return known
+
+
+def upsample_mask(frames: int, beads: int, factor: int) -> Bool[Tensor, "frames beads"]:
+    """Return the mask of upsampling: the first, every ``factor``-th and the last frame are known.
+
+    Raises:
+        InputError: no frame lies between known ones.
+    """
+    if not 2 <= factor < frames:
+        raise InputError(
+            f"factor is {factor} in a window of {frames} frames; wanted is 2 to {frames - 1}"
+        )
+    known = torch.zeros(frames, beads, dtype=torch.bool)
+    known[::factor] = known[-1] = True
+    return known
+
+
+def inpaint_mask(
+    frames: int, residues: Bool[Tensor, " beads"], first_frame: bool
+) -> Bool[Tensor, "frames beads"]:
+    """Return the mask of inpainting: ``residues`` are known in all frames.
+
+    Args:
+        frames: frames of the window.
+        residues: which residues are known.
+        first_frame: whether the rest is known in the first frame.
+
+    Raises:
+        InputError: no residue is known, or all are.
+    """
+    if not bool(residues.any()) or bool(residues.all()):
+        raise InputError(
+            f"{int(residues.sum())} of {len(residues)} residues are known; wanted is at least one, "
+            "and one that is not"
+        )
+    known = residues.expand(frames, -1).clone()
+    known[0] |= first_frame
     return known
 
 
@@ -96,14 +157,50 @@ def draw_tasks(
         generator: the source of randomness; it draws the same amount for every batch of a size.
     """
     batch, frames = present.shape
-    choice, cut = torch.rand(2, batch, generator=generator)
-    is_path = choice * (settings.forward + settings.interpolate) < settings.interpolate
-    lengths = present.sum(dim=1)
-    span = lengths - MIN_PATH_FRAMES + 1
-    cut_lengths = MIN_PATH_FRAMES + torch.clamp((cut * span).long(), max=span - 1)
-    lengths = torch.where(is_path, cut_lengths, lengths)
+    bounds = torch.tensor(settings.weights()).cumsum(0)
+    draws = torch.rand(batch, 5, generator=generator)
+    shown = torch.rand(batch, beads, generator=generator)
+    chosen = torch.searchsorted(bounds, draws[:, 0] * bounds[-1], right=True)
     known = torch.zeros(batch, frames, beads, dtype=torch.bool)
-    for window, length in enumerate(lengths.tolist()):
-        task = interpolate_mask if is_path[window] else forward_mask
-        known[window, :length] = task(length, beads)
+    lengths = present.sum(dim=1)
+    for window, (number, length) in enumerate(zip(chosen.tolist(), lengths.tolist(), strict=True)):
+        mask = _drawn_mask(TASKS[number], length, draws[window, 1:].tolist(), shown[window])
+        known[window, : len(mask)] = mask
+        lengths[window] = len(mask)
     return Tasks(known, torch.arange(frames) < lengths[:, None])
+
+
+def _drawn_mask(
+    task: str, length: int, draws: list[float], shown: Tensor
+) -> Bool[Tensor, "frames beads"]:
+    """Return the mask of a task in a window of up to ``length`` frames."""
+    beads = len(shown)
+    if task == "ensemble":
+        return torch.zeros(1, beads, dtype=torch.bool)
+    if task == "forward":
+        return forward_mask(length, beads, 1 + _below(min(MOST_CONTEXT, length - 1), draws[0]))
+    if task == "inpaint" and beads > 1:
+        count = 1 + _below(beads - 1, draws[0])
+        residues = torch.zeros(beads, dtype=torch.bool)
+        if draws[1] < 0.5:  # a stretch of the chain, or residues anywhere
+            begin = _below(beads - count + 1, draws[2])
+            residues[begin : begin + count] = True
+        else:
+            residues[shown.argsort()[:count]] = True
+        return inpaint_mask(length, residues, draws[3] < 0.5)
+    if task == "upsample" and length > MIN_PATH_FRAMES:
+        factor = 2 + _below(length - 2, draws[0])
+        known = upsample_mask(length, beads, factor)
+        context = _below(min(MOST_CONTEXT, factor - 1), draws[1])
+        known[: 1 + context] |= draws[2] < 0.5
+        known[length - 1 - context :] |= draws[3] < 0.5
+        return known if not bool(known.all()) else upsample_mask(length, beads, factor)
+    length = MIN_PATH_FRAMES + _below(length - MIN_PATH_FRAMES + 1, draws[0])
+    most = min(MOST_CONTEXT, (length - 1) // 2)
+    first, last = 1 + _below(most, draws[1]), 1 + _below(most, draws[2])
+    return interpolate_mask(length, beads, first, min(last, length - 1 - first))
+
+
+def _below(count: int, draw: float) -> int:
+    """Return a number in [0, count) of a draw in [0, 1)."""
+    return min(int(draw * count), count - 1)

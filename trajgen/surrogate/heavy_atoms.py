@@ -10,7 +10,7 @@ network gives.
 The last residue of a chain has no next nitrogen, and its psi is measured to the oxygen.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -125,6 +125,20 @@ class HeavyAtoms:
         """The number of residues, caps not counted."""
         return len(self.backbone)
 
+    def to(self, device: torch.device) -> "HeavyAtoms":
+        """Return it on a device."""
+        layers = [
+            Layer(*(getattr(layer, field.name).to(device) for field in fields(Layer)))
+            for layer in self.layers
+        ]
+        return HeavyAtoms(
+            self.topology,
+            self.backbone.to(device),
+            self.torsion_atoms.to(device),
+            self.has_torsion.to(device),
+            tuple(layers),
+        )
+
     @classmethod
     def of(cls, topology: AtomTopology) -> "HeavyAtoms":
         """Find the groups of a molecule by its atom names and bonds.
@@ -188,6 +202,12 @@ class HeavyGeometry:
     atoms: HeavyAtoms
     local_nm: Float[Tensor, "atoms 3"]
     backbone_nm: Float[Tensor, "residues 3 3"]
+
+    def to(self, device: torch.device) -> "HeavyGeometry":
+        """Return it on a device."""
+        return HeavyGeometry(
+            self.atoms.to(device), self.local_nm.to(device), self.backbone_nm.to(device)
+        )
 
     def backbone(self, frames: RigidFrames) -> Float[Tensor, "*frames residues 3 3"]:
         """Return N, CA and C of residues with these rigid frames, nm."""

@@ -19,16 +19,16 @@ def sinusoids(
 
 
 def rotate_by_position(
-    x: Float[Tensor, "batch heads length size"],
+    x: Float[Tensor, "batch heads length size"], places: Float[Tensor, "batch length"]
 ) -> Float[Tensor, "batch heads length size"]:
     """Turn pairs of channels by angles that grow with the position (rotary embedding).
 
     Scores of rotated queries and keys depend on the difference of positions (Su et al.,
     "RoFormer", 2021, equation 34).
     """
-    length, half = x.shape[-2], x.shape[-1] // 2
+    half = x.shape[-1] // 2
     rates = 100.0 ** (-torch.arange(half, dtype=torch.float32, device=x.device) / half)
-    angles = torch.arange(length, dtype=torch.float32, device=x.device)[:, None] * rates
+    angles = places[:, None, :, None] * rates
     cosine, sine = torch.cos(angles).to(x.dtype), torch.sin(angles).to(x.dtype)
     first, second = x[..., :half], x[..., half:]
     return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
@@ -50,24 +50,27 @@ def zero_linear(width_in: int, width: int) -> nn.Linear:
 class Attention(nn.Module):
     """Multi-head self-attention over the second axis of (batch, length, width)."""
 
-    def __init__(self, width: int, heads: int, rotary: bool) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.rotary = rotary
         self.project_in = nn.Linear(width, 3 * width)
         self.project_out = nn.Linear(width, width)
 
     def forward(
         self,
         x: Float[Tensor, "batch length width"],
+        places: Float[Tensor, "batch length"] | None = None,
         present: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length width"]:
-        """Attend to the positions that are ``present`` (all where it is None)."""
+        """Attend to the positions that are ``present``, and know their ``places``.
+
+        Without places their order means nothing; without ``present`` all are.
+        """
         batch, length, width = x.shape
         heads = self.project_in(x).view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
-        if self.rotary:
-            query, key = rotate_by_position(query), rotate_by_position(key)
+        if places is not None:
+            query, key = rotate_by_position(query, places), rotate_by_position(key, places)
         mask = None if present is None else present[:, None, None, :]
         mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.project_out(mixed.transpose(1, 2).reshape(batch, length, width))
@@ -83,8 +86,8 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.over_residues = Attention(width, heads, rotary=False)
-        self.over_frames = Attention(width, heads, rotary=True)
+        self.over_residues = Attention(width, heads)
+        self.over_frames = Attention(width, heads)
         self.feed_forward = nn.Sequential(
             nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
         )
@@ -95,6 +98,7 @@ class Block(nn.Module):
         self,
         x: Float[Tensor, "batch frames beads width"],
         condition: Float[Tensor, "batch width"],
+        places: Float[Tensor, "batch frames"],
         present: Bool[Tensor, "batch frames"] | None,
     ) -> Float[Tensor, "batch frames beads width"]:
         """Update the features; absent frames are seen by no other frame."""
@@ -106,7 +110,11 @@ class Block(nn.Module):
 
         inner = modulate(self.norm(x), parts[3], parts[4]).transpose(1, 2)
         of_bead = None if present is None else present.repeat_interleave(beads, dim=0)
-        mixed = self.over_frames(inner.reshape(batch * beads, frames, width), of_bead)
+        mixed = self.over_frames(
+            inner.reshape(batch * beads, frames, width),
+            places.repeat_interleave(beads, dim=0),
+            of_bead,
+        )
         x = x + parts[5] * mixed.view(batch, beads, frames, width).transpose(1, 2)
 
         return x + parts[8] * self.feed_forward(modulate(self.norm(x), parts[6], parts[7]))

@@ -8,9 +8,15 @@ from torch import Tensor
 
 from trajgen.surrogate.conditioning import TaskSettings, draw_tasks
 from trajgen.surrogate.interpolant import path_point
-from trajgen.surrogate.surrogate import Molecule, SurrogateSettings, encode_windows
-from trajgen.surrogate.tokens import TOKEN_CHANNELS
-from trajgen.surrogate.training_windows import WindowSet
+from trajgen.surrogate.resolutions import Resolution
+from trajgen.surrogate.surrogate import (
+    Molecule,
+    SurrogateSettings,
+    WindowTimes,
+    encode_windows,
+)
+from trajgen.surrogate.tokens import channel_count, channels_in_use
+from trajgen.surrogate.training_windows import WindowSource
 
 
 @dataclass(frozen=True)
@@ -18,20 +24,26 @@ class Batch:
     """One batch, a row a window; every number in it is drawn, so it has no other state.
 
     Attributes:
-        windows: index of each window in its set.
+        frames: frames of each window, as indices into all frames of the dataset.
         known: cells that are given.
         present: frames that exist in the task.
+        times_ps: time of each frame since the first.
+        lag_ps: lag of each window.
+        temperature_K: temperature of each window.
         t: flow times.
         noise: the start of each path, in normalised tokens.
-        context_noise_nm: displacement of given beads, nm.
+        context_noise_nm: displacement of given sites, nm.
     """
 
-    windows: Int64[Tensor, " batch"]
+    frames: Int64[Tensor, "batch frames"]
     known: Bool[Tensor, "batch frames beads"]
     present: Bool[Tensor, "batch frames"]
+    times_ps: Float[Tensor, "batch frames"]
+    lag_ps: Float[Tensor, " batch"]
+    temperature_K: Float[Tensor, " batch"]
     t: Float[Tensor, " batch"]
     noise: Float[Tensor, "batch frames beads channels"]
-    context_noise_nm: Float[Tensor, "batch frames beads 3"]
+    context_noise_nm: Float[Tensor, "batch frames sites 3"]
 
     def take(self, rows: slice) -> "Batch":
         """Return some rows: the share of one process, say."""
@@ -39,54 +51,75 @@ class Batch:
 
 
 def draw_batch(
-    windows: WindowSet,
-    rows: Int64[Tensor, " batch"],
+    source: WindowSource,
+    resolution: Resolution,
+    batch: int,
+    frames: int,
     tasks: TaskSettings,
     context_noise_nm: float,
     generator: torch.Generator,
 ) -> Batch:
-    """Draw tasks, times and noise for the windows ``rows``.
+    """Draw windows, tasks, times and noise.
 
     Flow times are stratified: one in each of ``batch`` equal parts of [0, 1], in random order,
     which leaves their distribution uniform and makes the loss less noisy. The size of the
-    displacement of known beads is uniform up to ``context_noise_nm`` for each window, so that a
+    displacement of known sites is uniform up to ``context_noise_nm`` for each window, so that a
     model learns to go on from frames that are not quite right, such as its own.
     """
-    batch, (frames, beads) = len(rows), (windows.frames.shape[1], windows.positions_nm.shape[1])
-    drawn = draw_tasks(windows.present[rows], beads, tasks, generator)
+    windows = source.draw(batch, frames, generator)
+    residues, sites = resolution.beads.n_beads, source.positions_nm.shape[1]
+    drawn = draw_tasks(windows.present, residues, tasks, generator)
     strata = torch.randperm(batch, generator=generator)
     t = (strata + torch.rand(batch, generator=generator)) / batch
-    noise = torch.randn(batch, frames, beads, TOKEN_CHANNELS, generator=generator)
+    channels = channel_count(resolution.has_torsion.shape[1])
+    noise = torch.randn(batch, frames, residues, channels, generator=generator)
     size = context_noise_nm * torch.rand(batch, 1, 1, 1, generator=generator)
-    displacement = size * torch.randn(batch, frames, beads, 3, generator=generator)
-    return Batch(rows, drawn.known, drawn.present, t, noise, displacement)
+    displacement = size * torch.randn(batch, frames, sites, 3, generator=generator)
+    times = windows.times
+    return Batch(
+        windows.frames,
+        drawn.known,
+        drawn.present,
+        times.times_ps,
+        times.lag_ps,
+        times.temperature_K,
+        t,
+        noise,
+        displacement,
+    )
 
 
 def window_losses(
     network: torch.nn.Module,
-    windows: WindowSet,
+    source: WindowSource,
     batch: Batch,
     molecule: Molecule,
     settings: SurrogateSettings,
 ) -> Float[Tensor, " batch"]:
     """Return the mean squared error of the velocity over the unknown cells of each window.
 
+    Channels of torsions that a residue has not do not count.
+
     Args:
         network: a ``TrajectoryTransformer``, wrapped or not.
-        windows: the set that ``batch.windows`` counts in.
+        source: what the windows were drawn from.
         batch: what was drawn.
         molecule: what is known of the molecule, on the device of the network.
-        settings: path and lag.
+        settings: the path.
     """
     device = molecule.template_nm.device
-    positions = windows.take(batch.windows).positions().to(device)
+    positions = source.positions_nm[batch.frames].to(device)
+    times = WindowTimes(batch.times_ps, batch.lag_ps, batch.temperature_K).to(device)
     known, present, t, noise = (
         value.to(device) for value in (batch.known, batch.present, batch.t, batch.noise)
     )
-    shown = positions + batch.context_noise_nm.to(device) * known[..., None]
-    encoded = encode_windows(shown, known, present, molecule, settings.lag_ps)
+    given = known[..., molecule.resolution.site_residues]
+    shown = positions + batch.context_noise_nm.to(device) * given[..., None]
+    encoded = encode_windows(shown, known, present, times, molecule)
     x_t, target = path_point(settings.path, noise, encoded.tokens, t)
     x_t = torch.where(known[..., None], encoded.tokens, x_t)
-    error = (network(x_t, t, encoded.inputs) - target).square().mean(dim=-1)
+    used = channels_in_use(molecule.resolution)
+    error = (network(x_t, t, encoded.inputs) - target).square() * used
+    error = error.sum(dim=-1) / used.sum(dim=-1)
     asked = present[:, :, None] & ~known
     return torch.where(asked, error, 0.0).sum(dim=(1, 2)) / asked.sum(dim=(1, 2))

@@ -1,53 +1,63 @@
 """The trained surrogate: completes windows of a trajectory of which some cells are known."""
 
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int64
-from pydantic import Field
+from jaxtyping import Bool, Float
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from trajgen.checkpoint import load_checkpoint, save_checkpoint
-from trajgen.data.topology import BeadTopology
-from trajgen.errors import InputError
-from trajgen.settings import Settings, parse_settings
-from trajgen.surrogate.bonds import project_bonds
+from trajgen.data.topology import AtomTopology, BeadTopology
+from trajgen.settings import Settings
+from trajgen.surrogate.bead_chain import BeadChain
 from trajgen.surrogate.interpolant import PathName
+from trajgen.surrogate.resolutions import Resolution
 from trajgen.surrogate.sampler import SamplerSettings, integrate
 from trajgen.surrogate.tokens import (
+    Reference,
     TokenScale,
+    channel_count,
     decode,
     encode,
     reference_frames,
     superpose_on_reference,
 )
 from trajgen.surrogate.transformer import (
-    DIMENSIONS,
     NetworkSettings,
     TrajectoryTransformer,
     WindowInputs,
 )
-from trajgen.surrogate.whitening import Springs, Whitening, whitening
-
-KIND = "surrogate"
+from trajgen.surrogate.whitening import Whitening, whitening
 
 
 class SurrogateSettings(Settings):
     """What a surrogate is a model of.
 
     Attributes:
-        lag_ps: time between the frames of a window.
+        resolution: ``ca`` for C-alpha beads; ``heavy`` for all atoms but hydrogens, of a dataset
+            that holds atoms.
+        shortest_lag_ps: shortest time between the frames of a window; None for that of the data.
+        longest_lag_ps: longest one; None for the longest of which a trajectory holds two windows.
+            Between them lags are drawn evenly in their logarithm.
         window_frames: frames of a window, the first one included.
         path: how noise turns into data.
         network: the size of the network.
     """
 
-    lag_ps: float = Field(default=5.0, gt=0)
+    resolution: Literal["ca", "heavy"] = "ca"
+    shortest_lag_ps: float | None = Field(default=None, gt=0)
+    longest_lag_ps: float | None = Field(default=None, gt=0)
     window_frames: int = Field(default=16, ge=3)
     path: PathName = "linear"
     network: NetworkSettings = NetworkSettings()
+
+    @model_validator(mode="after")
+    def _rising(self) -> "SurrogateSettings":
+        shortest, longest = self.shortest_lag_ps, self.longest_lag_ps
+        if shortest is not None and longest is not None and shortest > longest:
+            raise ValueError(f"shortest_lag_ps {shortest:g} is above longest_lag_ps {longest:g}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -55,26 +65,60 @@ class Molecule:
     """What a surrogate knows of its molecule besides the weights of the network.
 
     Attributes:
-        topology: the beads.
-        temperature_K: temperature of the training data.
+        resolution: the sites, and how they hang on residues.
         template_nm: a typical conformation, the last resort for token references.
-        springs: how stiff the molecule is.
-        scale: mean and spread of each channel of whitened tokens.
-        bond_range_nm: smallest and largest length of each bond in the training data.
+        chain: how stiff a molecule of beads is; None for heavy atoms, whose geometry is fixed.
+        lags_ps: shortest and longest lag of the training.
+        temperatures_K: temperatures of the training data, rising.
+        scale: mean and spread of each channel of tokens, over all molecules of the training.
     """
 
-    topology: BeadTopology
-    temperature_K: float
-    template_nm: Float[Tensor, "beads 3"]
-    springs: Springs
+    resolution: Resolution
+    template_nm: Float[Tensor, "sites 3"]
+    chain: BeadChain | None
+    lags_ps: tuple[float, float]
+    temperatures_K: tuple[float, ...]
     scale: TokenScale
-    bond_range_nm: Float[Tensor, "2 bonds"]
 
-    @property
-    def bonds(self) -> Int64[Tensor, "bonds 2"]:
-        """Pairs of bonded beads, on the device of the template."""
-        pairs = torch.tensor(self.topology.bonds, dtype=torch.int64).reshape(-1, 2)
-        return pairs.to(self.template_nm.device)
+    def to(self, device: torch.device) -> "Molecule":
+        """Return it on a device."""
+        return replace(
+            self,
+            resolution=self.resolution.to(device),
+            template_nm=self.template_nm.to(device),
+            scale=TokenScale(*(getattr(self.scale, f.name).to(device) for f in fields(TokenScale))),
+            chain=None if self.chain is None else self.chain.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class WindowTimes:
+    """When the frames of windows are, and at which temperature.
+
+    Attributes:
+        times_ps: time of each frame since the first.
+        lag_ps: the time between neighbours that most of them have.
+        temperature_K: temperature.
+    """
+
+    times_ps: Float[Tensor, "batch frames"]
+    lag_ps: Float[Tensor, " batch"]
+    temperature_K: Float[Tensor, " batch"]
+
+    @classmethod
+    def even(
+        cls, windows: int, frames: int, lag_ps: float, temperature_K: float, device: torch.device
+    ) -> "WindowTimes":
+        """Return those of frames one lag apart."""
+        times = lag_ps * torch.arange(frames, device=device, dtype=torch.float32)
+        ones = torch.ones(windows, device=device)
+        return cls(times.expand(windows, -1), lag_ps * ones, temperature_K * ones)
+
+    def to(self, device: torch.device) -> "WindowTimes":
+        """Return them on a device."""
+        return WindowTimes(
+            self.times_ps.to(device), self.lag_ps.to(device), self.temperature_K.to(device)
+        )
 
 
 @dataclass(frozen=True)
@@ -85,18 +129,22 @@ class EncodedWindows:
         tokens: whitened, normalised tokens; those of unknown cells mean something in training
             only.
         inputs: what the network is told besides noisy tokens.
-        whitening: the change of variables from tokens in nm.
+        elapsed_ps: time of each frame since the key frame; infinite where nothing is known.
+        reference: what tokens are relative to.
+        whitening: the change of variables from tokens in nm, for a molecule of beads.
         aligned_nm: the frames, superposed on the reference conformation.
     """
 
     tokens: Float[Tensor, "batch frames beads channels"]
     inputs: WindowInputs
-    whitening: Whitening
-    aligned_nm: Float[Tensor, "batch frames beads 3"]
+    elapsed_ps: Float[Tensor, "batch frames"]
+    reference: Reference
+    whitening: Whitening | None
+    aligned_nm: Float[Tensor, "batch frames sites 3"]
 
 
 class Surrogate:
-    """A trained network with the molecule that it is a model of."""
+    """A trained network with a molecule that it completes windows of."""
 
     def __init__(
         self, network: TrajectoryTransformer, settings: SurrogateSettings, molecule: Molecule
@@ -106,87 +154,44 @@ class Surrogate:
         self.molecule = molecule
 
     @property
-    def topology(self) -> BeadTopology:
-        """The beads."""
-        return self.molecule.topology
+    def beads(self) -> BeadTopology:
+        """The residues, as C-alpha beads."""
+        return self.molecule.resolution.beads
 
     @property
-    def lag_ps(self) -> float:
-        """Time between frames, ps."""
-        return self.settings.lag_ps
+    def topology(self) -> BeadTopology | AtomTopology:
+        """What a frame holds: beads, or heavy atoms."""
+        return self.molecule.resolution.topology
 
     @property
-    def temperature_K(self) -> float:
-        """Temperature of the training data, K."""
-        return self.molecule.temperature_K
+    def channels(self) -> int:
+        """The channels of a token."""
+        return channel_count(self.molecule.resolution.has_torsion.shape[1])
+
+    @property
+    def lags_ps(self) -> tuple[float, float]:
+        """Shortest and longest time between frames, ps."""
+        return self.molecule.lags_ps
+
+    @property
+    def temperatures_K(self) -> tuple[float, ...]:
+        """Temperatures of the training data, K."""
+        return self.molecule.temperatures_K
 
     @property
     def device(self) -> torch.device:
         """Where the network lies."""
         return self.molecule.template_nm.device
 
-    @classmethod
-    def load(cls, path: Path, device: torch.device) -> "Surrogate":
-        """Read a checkpoint that ``train_surrogate`` wrote.
-
-        Raises:
-            InputError: it is missing, damaged, or of another kind or layout.
-        """
-        checkpoint = load_checkpoint(path, KIND)
-        values = dict(checkpoint.settings)
-        try:
-            topology = BeadTopology.from_dict(values.pop("topology"))
-            temperature_K = values.pop("temperature_K")
-            settings = parse_settings(SurrogateSettings, values, f"{path / 'settings.yaml'}")
-            weights = {name: tensor.to(device) for name, tensor in checkpoint.weights.items()}
-            springs = [weights.pop(f"springs.{field.name}") for field in fields(Springs)]
-            molecule = Molecule(
-                topology=topology,
-                temperature_K=temperature_K,
-                template_nm=weights.pop("molecule.template_nm"),
-                springs=Springs(*springs),
-                scale=TokenScale(weights.pop("molecule.mean"), weights.pop("molecule.std")),
-                bond_range_nm=weights.pop("molecule.bond_range_nm"),
-            )
-            network = TrajectoryTransformer(DIMENSIONS[settings.network.size]).to(device)
-            network.load_state_dict(
-                {name.removeprefix("network."): tensor for name, tensor in weights.items()}
-            )
-        except (KeyError, RuntimeError) as error:
-            raise InputError(
-                f"checkpoint {path} is damaged: its weights do not fit its settings ({error}); "
-                "train it again"
-            ) from error
-        return cls(network, settings, molecule)
-
-    def save(self, path: Path, card: dict[str, Any]) -> None:
-        """Write a checkpoint folder.
-
-        Raises:
-            InputError: ``path`` exists already.
-        """
-        weights = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        weights["molecule.template_nm"] = self.molecule.template_nm
-        for field in fields(Springs):
-            weights[f"springs.{field.name}"] = getattr(self.molecule.springs, field.name)
-        weights["molecule.mean"] = self.molecule.scale.mean
-        weights["molecule.std"] = self.molecule.scale.std
-        weights["molecule.bond_range_nm"] = self.molecule.bond_range_nm
-        settings = {
-            **self.settings.model_dump(mode="json"),
-            "temperature_K": self.temperature_K,
-            "topology": self.topology.to_dict(),
-        }
-        save_checkpoint(path, KIND, weights, settings, card)
-
     @torch.no_grad()
     def complete(
         self,
-        positions_nm: Float[Tensor, "batch frames beads 3"],
-        known: Bool[Tensor, "batch frames beads"],
-        noise: Float[Tensor, "batch frames beads channels"],
+        positions_nm: Float[Tensor, "batch frames sites 3"],
+        known: Bool[Tensor, "batch frames residues"],
+        times: WindowTimes,
+        noise: Float[Tensor, "batch frames residues channels"],
         settings: SamplerSettings,
-    ) -> Float[Tensor, "batch frames beads 3"]:
+    ) -> Float[Tensor, "batch frames sites 3"]:
         """Generate the unknown cells of windows.
 
         The result lies in the pose of the key frame, the first frame with a known cell: the key
@@ -197,10 +202,12 @@ class Surrogate:
             positions_nm: the known cells; what stands in the others is not looked at, but must
                 be finite.
             known: cells that are given.
+            times: when the frames are.
             noise: standard normal numbers, on which alone the outcome depends besides.
             settings: how the ODE is solved.
         """
-        windows = encode_windows(positions_nm, known, None, self.molecule, self.lag_ps)
+        molecule = self.molecule
+        windows = encode_windows(positions_nm, known, None, times, molecule)
         clean, unknown = windows.tokens, ~known[..., None]
         prepared = self.network.prepare(windows.inputs)
 
@@ -209,42 +216,70 @@ class Surrogate:
             return self.network.velocity(x, t, prepared) * unknown
 
         tokens = integrate(velocity, torch.where(unknown, noise, clean), settings)
-        coloured = windows.whitening.colour(self.molecule.scale.restore(tokens))
-        decoded = decode(coloured, windows.whitening.reference)
-        decoded = torch.where(unknown, decoded, windows.aligned_nm)
-        molecule = self.molecule
-        decoded = project_bonds(decoded, molecule.bonds, molecule.bond_range_nm, ~known)
+        tokens = molecule.scale.restore(tokens, windows.elapsed_ps)
+        if windows.whitening is not None:
+            tokens = windows.whitening.colour(tokens)
+        decoded = decode(tokens, windows.reference, molecule.resolution, known)
+        given = known[..., molecule.resolution.site_residues]
+        decoded = torch.where(given[..., None], windows.aligned_nm, decoded)
+        if molecule.chain is not None:
+            decoded = molecule.chain.mended(decoded, ~given)
         key = known.any(dim=2).int().argmax(dim=1)
         is_key = torch.arange(known.shape[1], device=known.device) == key[:, None]
-        return torch.where(~unknown & is_key[:, :, None, None], positions_nm, decoded)
+        return torch.where((given & is_key[:, :, None])[..., None], positions_nm, decoded)
 
 
 def encode_windows(
-    positions_nm: Float[Tensor, "batch frames beads 3"],
-    known: Bool[Tensor, "batch frames beads"],
+    positions_nm: Float[Tensor, "batch frames sites 3"],
+    known: Bool[Tensor, "batch frames residues"],
     present: Bool[Tensor, "batch frames"] | None,
+    times: WindowTimes,
     molecule: Molecule,
-    lag_ps: float,
 ) -> EncodedWindows:
     """Turn windows and their known cells into what the network takes, tokens normalised."""
-    reference = reference_frames(positions_nm, known, molecule.template_nm)
-    aligned = superpose_on_reference(positions_nm, known, reference)
+    resolution = molecule.resolution
+    reference = reference_frames(positions_nm, known, molecule.template_nm, resolution)
+    aligned = superpose_on_reference(positions_nm, known, reference, resolution)
     given = known if present is None else known | ~present[:, :, None]
-    change = whitening(reference, molecule.springs, mobile=~given.all(dim=1))
-    tokens = molecule.scale.normalise(change.whiten(encode(aligned, reference)))
+    change = None
+    if molecule.chain is not None:
+        change = whitening(reference, molecule.chain.springs, mobile=~given.all(dim=1))
+
+    def normalised(sites_nm: Tensor, elapsed_ps: Tensor) -> Tensor:
+        tokens = encode(sites_nm, reference, resolution)
+        if change is not None:
+            tokens = change.whiten(tokens)
+        return molecule.scale.normalise(tokens, elapsed_ps)
+
+    elapsed_ps = time_since_key_frame(known, times.times_ps)
+    tokens = normalised(aligned, elapsed_ps)
     template = molecule.template_nm.expand(len(tokens), 1, -1, -1)
-    template = superpose_on_reference(template, torch.zeros_like(known[:, :1]), reference)
-    template_tokens = molecule.scale.normalise(change.whiten(encode(template, reference)))
-    per_window = torch.ones(len(tokens), device=tokens.device)
+    nothing = torch.zeros_like(known[:, :1])
+    template = superpose_on_reference(template, nothing, reference, resolution)
     inputs = WindowInputs(
         known_tokens=torch.where(known[..., None], tokens, 0.0),
         known=known,
         present=present,
-        template_tokens=template_tokens[:, 0],
+        places=times.times_ps / times.lag_ps[:, None],
+        template_tokens=normalised(template, torch.full_like(elapsed_ps[:, :1], torch.inf))[:, 0],
         reference=reference.frames,
+        torsions=reference.torsions,
         own=reference.own,
-        residue_types=torch.tensor(molecule.topology.types, device=tokens.device),
-        lag_ps=lag_ps * per_window,
-        temperature_K=molecule.temperature_K * per_window,
+        residue_types=torch.tensor(resolution.beads.types, device=tokens.device),
+        lag_ps=times.lag_ps,
+        temperature_K=times.temperature_K,
     )
-    return EncodedWindows(tokens, inputs, change, aligned)
+    return EncodedWindows(tokens, inputs, elapsed_ps, reference, change, aligned)
+
+
+def time_since_key_frame(
+    known: Bool[Tensor, "batch frames beads"], times_ps: Float[Tensor, "batch frames"]
+) -> Float[Tensor, "batch frames"]:
+    """Return the time between each frame and the first one of which something is known.
+
+    It is infinite where nothing is.
+    """
+    some = known.any(dim=2)
+    key = some.int().argmax(dim=1, keepdim=True)
+    elapsed = (times_ps - times_ps.gather(1, key)).abs()
+    return torch.where(some.any(dim=1, keepdim=True), elapsed, torch.inf)

@@ -1,10 +1,10 @@
-"""Tokens of C-alpha beads: encode and decode side by side.
+"""Tokens of residues: encode and decode side by side.
 
-A bead's rigid frame comes from three consecutive beads. Its token is the frame as seen from a
-reference frame: a translation and a rotation in the continuous six-number form. Every frame of a
-window is superposed on the reference conformation first, so tokens do not change when any frame
-is rotated or translated. Positions decode from the translations alone; a mirror image has other
-tokens, since superposition and rigid frames keep handedness.
+The token of a residue is its rigid frame as seen from a reference frame, a translation and a
+rotation in the continuous six-number form, and the sine and cosine of how far each of its torsions
+has turned since. Every frame of a window is superposed on the reference conformation first, so
+tokens do not change when any frame is rotated or translated; a mirror image has other tokens, since
+superposition and rigid frames keep handedness.
 """
 
 from dataclasses import dataclass
@@ -13,19 +13,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from trajgen.errors import InputError
-from trajgen.geometry.frames import RigidFrames, chain_frames
-from trajgen.geometry.rotations import rotation_to_6d
+from trajgen.geometry.frames import RigidFrames
+from trajgen.geometry.rotations import rotation_from_6d, rotation_to_6d
 from trajgen.geometry.superposition import superpose, superposed
+from trajgen.surrogate.resolutions import Resolution
 
-#: The layout of a token; nothing else in the program counts its channels.
+#: The layout of a token; nothing else in the program counts its channels. The torsions follow, all
+#: sines before all cosines.
 TRANSLATION = slice(0, 3)
 ROTATION = slice(3, 9)
-TOKEN_CHANNELS = 9
+FRAME_CHANNELS = 9
 
-MIN_BEADS = 3
-#: Three points fix a pose; a frame with fewer known beads is placed by other beads.
-POSE_BEADS = 3
+#: No channel has a smaller spread, as if it never changed.
+SMALLEST_SPREAD = 1e-3
+#: Three points fix a pose; a frame with fewer known sites is placed by other sites.
+POSE_SITES = 3
 
 
 @dataclass(frozen=True)
@@ -34,114 +36,205 @@ class Reference:
 
     Attributes:
         positions_nm: the reference conformation, in the pose of the key frame (the first frame
-            with a known bead), or of the template where no bead is known.
+            of which something is known), or of the template where nothing is.
         frames: reference rigid frame of each residue.
-        own: whether that frame is the residue's own, and not borrowed.
+        torsions: reference torsions of each residue, radian.
+        own: whether both are the residue's own, and not borrowed or the template's.
     """
 
-    positions_nm: Float[Tensor, "batch beads 3"]
+    positions_nm: Float[Tensor, "batch sites 3"]
     frames: RigidFrames
-    own: Bool[Tensor, "batch beads"]
+    torsions: Float[Tensor, "batch residues torsions"]
+    own: Bool[Tensor, "batch residues"]
+
+
+def channel_count(torsions: int) -> int:
+    """Return the channels of a token of a residue with so many torsions."""
+    return FRAME_CHANNELS + 2 * torsions
+
+
+def channels_in_use(resolution: Resolution) -> Bool[Tensor, "residues channels"]:
+    """Return the channels of each residue that mean something: torsions that it has not do not."""
+    has = resolution.has_torsion
+    return torch.cat([has.new_ones(len(has), FRAME_CHANNELS), has, has], dim=1)
 
 
 @dataclass(frozen=True)
 class TokenScale:
-    """Mean and standard deviation of each channel, measured on the training data."""
+    """Mean and standard deviation of each channel by the time since the key frame.
 
-    mean: Float[Tensor, " channels"]
-    std: Float[Tensor, " channels"]
+    A molecule goes further in a longer time. In units of how far it mostly goes, frames near the
+    key frame and frames far from it are equally hard to tell from noise, at every lag.
+
+    Attributes:
+        times_ps: times that it was measured at, rising; between them it is linear in log time.
+        mean: mean of each channel.
+        std: standard deviation of each channel.
+    """
+
+    times_ps: Float[Tensor, " times"]
+    mean: Float[Tensor, "times channels"]
+    std: Float[Tensor, "times channels"]
 
     @classmethod
-    def measure(cls, tokens: Float[Tensor, "cells channels"]) -> "TokenScale":
-        """Measure the scale of tokens; a channel that never changes gets a small spread."""
-        return cls(tokens.mean(dim=0), tokens.std(dim=0).clamp(min=1e-3))
+    def measure(
+        cls,
+        tokens: Float[Tensor, "cells channels"],
+        used: Bool[Tensor, "cells channels"],
+        elapsed_ps: Float[Tensor, " cells"],
+        times_ps: Float[Tensor, " times"],
+    ) -> "TokenScale":
+        """Measure the scale of tokens; a channel that never changes gets a small spread.
+
+        Args:
+            tokens: tokens.
+            used: channels of each that mean something.
+            elapsed_ps: the time of each since its key frame.
+            times_ps: times to measure at; each counts the cells up to the next ones on both sides,
+                less the further away they are.
+        """
+        shares = _between(elapsed_ps, times_ps)
+        total = (shares.mT @ used.to(shares)).clamp(min=1e-6)
+        mean = shares.mT @ (tokens * used) / total
+        away = (tokens - shares @ mean) * used
+        std = (shares.mT @ away.square() / total).sqrt()
+        # A time without cells takes those of the nearest one that has some.
+        seen = shares.sum(dim=0) >= 1
+        place = torch.arange(len(times_ps), device=tokens.device)
+        apart = (place[:, None] - place[None, :]).abs() + len(place) * ~seen
+        nearest = apart.argmin(dim=1)
+        return cls(times_ps, mean[nearest], std[nearest].clamp(min=SMALLEST_SPREAD))
 
     def normalise(
-        self, tokens: Float[Tensor, "*cells channels"]
-    ) -> Float[Tensor, "*cells channels"]:
+        self,
+        tokens: Float[Tensor, "batch frames beads channels"],
+        elapsed_ps: Float[Tensor, "batch frames"],
+    ) -> Float[Tensor, "batch frames beads channels"]:
         """Return tokens of zero mean and unit spread."""
-        return (tokens - self.mean) / self.std
+        mean, std = self._at(elapsed_ps)
+        return (tokens - mean) / std
 
-    def restore(self, tokens: Float[Tensor, "*cells channels"]) -> Float[Tensor, "*cells channels"]:
+    def restore(
+        self,
+        tokens: Float[Tensor, "batch frames beads channels"],
+        elapsed_ps: Float[Tensor, "batch frames"],
+    ) -> Float[Tensor, "batch frames beads channels"]:
         """Undo ``normalise``."""
-        return tokens * self.std + self.mean
+        mean, std = self._at(elapsed_ps)
+        return tokens * std + mean
+
+    def _at(self, elapsed_ps: Tensor) -> tuple[Tensor, Tensor]:
+        shares = _between(elapsed_ps, self.times_ps)
+        return (shares @ self.mean)[:, :, None], (shares @ self.std)[:, :, None]
+
+
+def _between(
+    elapsed_ps: Float[Tensor, "*cells"], times_ps: Float[Tensor, " times"]
+) -> Float[Tensor, "*cells times"]:
+    """Return the weights of linear interpolation in log time; constant beyond the ends."""
+    if len(times_ps) == 1:
+        return torch.ones_like(elapsed_ps)[..., None]
+    grid = times_ps.log()
+    place = elapsed_ps.clamp(min=times_ps[0], max=times_ps[-1]).log()
+    right = torch.searchsorted(grid, place).clamp(1, len(grid) - 1)
+    share = ((place - grid[right - 1]) / (grid[right] - grid[right - 1])).clamp(0, 1)
+    hats = torch.nn.functional.one_hot(right, len(grid)) * share[..., None]
+    return hats + torch.nn.functional.one_hot(right - 1, len(grid)) * (1 - share)[..., None]
 
 
 def reference_frames(
-    positions_nm: Float[Tensor, "batch frames beads 3"],
-    known: Bool[Tensor, "batch frames beads"],
-    template_nm: Float[Tensor, "beads 3"],
+    positions_nm: Float[Tensor, "batch frames sites 3"],
+    known: Bool[Tensor, "batch frames residues"],
+    template_nm: Float[Tensor, "sites 3"],
+    resolution: Resolution,
 ) -> Reference:
-    """Choose the reference frame of each residue of each window from its known cells.
+    """Choose the reference of each residue of each window from its known cells.
 
-    A residue's own first known frame; else the frame of the nearest known residue along the
-    chain; else, in a window where nothing is known, the residue's frame in the template. Unknown
-    beads that a known bead's rigid frame needs are filled in from the template, placed on the
-    known beads. The reference does not depend on the positions of unknown cells, which must only
-    be finite.
-
-    Raises:
-        InputError: fewer than three beads, of which no rigid frame can be made.
+    A residue's own first known frame; else the rigid frame of the nearest known residue along the
+    chain, with the torsions of the template; else, in a window where nothing is known, the residue
+    of the template. Unknown sites that a known residue's rigid frame needs are filled in from the
+    template, placed on the known sites. The reference does not depend on the positions of unknown
+    cells, which must only be finite.
     """
-    beads = positions_nm.shape[2]
-    if beads < MIN_BEADS:
-        raise InputError(
-            f"the molecule has {beads} beads; the surrogate makes rigid frames of three "
-            f"consecutive beads and needs at least {MIN_BEADS}"
-        )
     own = known.any(dim=1)
     first = known.int().argmax(dim=1)
     key = known.any(dim=2).int().argmax(dim=1)
     if bool((own & (first != key[:, None])).any()):
-        positions_nm = _in_pose_of_key_frame(positions_nm, known, key, template_nm)
-    index = first[:, None, :, None].expand(-1, 1, -1, 3)
+        positions_nm = _in_pose_of_key_frame(positions_nm, known, key, template_nm, resolution)
+    index = first[:, resolution.site_residues][:, None, :, None].expand(-1, 1, -1, 3)
     conformation = positions_nm.gather(1, index).squeeze(1)
     if not bool(own.all()):
-        conformation = _filled_from_template(conformation, own, template_nm)
-    rigid = chain_frames(conformation)
+        conformation = _filled_from_template(conformation, own, template_nm, resolution)
+    rigid = resolution.frames(conformation)
     lender = _nearest_own(own)
     rows = torch.arange(len(own), device=own.device)[:, None]
-    return Reference(conformation, rigid[rows, lender], own)
+    torsions = resolution.torsions(conformation)
+    return Reference(conformation, rigid[rows, lender], torsions, own)
 
 
 def superpose_on_reference(
-    positions_nm: Float[Tensor, "batch frames beads 3"],
-    known: Bool[Tensor, "batch frames beads"],
+    positions_nm: Float[Tensor, "batch frames sites 3"],
+    known: Bool[Tensor, "batch frames residues"],
     reference: Reference,
-) -> Float[Tensor, "batch frames beads 3"]:
+    resolution: Resolution,
+) -> Float[Tensor, "batch frames sites 3"]:
     """Superpose every frame on the reference conformation by a proper rotation.
 
-    The weights are the known beads of the frame where at least three are; else the residues that
-    have a reference frame of their own; else all.
+    The weights are the known sites of the frame where at least three are; else those of residues
+    that have a reference of their own; else all.
     """
-    own = reference.own[:, None, :]
-    own = own | (own.sum(dim=-1, keepdim=True) < POSE_BEADS)
-    weights = torch.where(known.sum(dim=-1, keepdim=True) >= POSE_BEADS, known, own)
+    own = _posing(reference.own, resolution)[:, None]
+    own = torch.where(own.sum(dim=-1, keepdim=True) < POSE_SITES, resolution.pose_sites, own)
+    given = _posing(known, resolution)
+    weights = torch.where(given.sum(dim=-1, keepdim=True) >= POSE_SITES, given, own)
     target = reference.positions_nm[:, None].expand_as(positions_nm)
     return superposed(positions_nm, target, weights.to(positions_nm.dtype))
 
 
 def encode(
-    aligned_nm: Float[Tensor, "batch frames beads 3"], reference: Reference
-) -> Float[Tensor, "batch frames beads channels"]:
+    aligned_nm: Float[Tensor, "batch frames sites 3"],
+    reference: Reference,
+    resolution: Resolution,
+) -> Float[Tensor, "batch frames residues channels"]:
     """Turn frames that are superposed on the reference into tokens (nm, not normalised)."""
-    rigid = chain_frames(aligned_nm)
-    relative = reference.frames[:, None].invert().compose(rigid)
-    return torch.cat([relative.origins, rotation_to_6d(relative.rotations)], dim=-1)
+    relative = reference.frames[:, None].invert().compose(resolution.frames(aligned_nm))
+    turned = resolution.torsions(aligned_nm) - reference.torsions[:, None]
+    parts = [relative.origins, rotation_to_6d(relative.rotations), turned.sin(), turned.cos()]
+    return torch.cat(parts, dim=-1)
 
 
 def decode(
-    tokens: Float[Tensor, "batch frames beads channels"], reference: Reference
-) -> Float[Tensor, "batch frames beads 3"]:
-    """Turn tokens (nm, not normalised) into positions in the pose of the reference."""
-    return reference.frames[:, None].apply(tokens[..., TRANSLATION])
+    tokens: Float[Tensor, "batch frames residues channels"],
+    reference: Reference,
+    resolution: Resolution,
+    held: Bool[Tensor, "batch frames residues"],
+) -> Float[Tensor, "batch frames sites 3"]:
+    """Turn tokens (nm, not normalised) into sites in the pose of the reference.
+
+    Args:
+        tokens: tokens.
+        reference: what they are relative to.
+        resolution: how sites hang on frames and torsions.
+        held: residues whose frames are known.
+    """
+    relative = RigidFrames(rotation_from_6d(tokens[..., ROTATION]), tokens[..., TRANSLATION])
+    sine, cosine = tokens[..., FRAME_CHANNELS:].chunk(2, dim=-1)
+    torsions = reference.torsions[:, None] + torch.atan2(sine, cosine)
+    return resolution.positions(reference.frames[:, None].compose(relative), torsions, held)
+
+
+def _posing(
+    residues: Bool[Tensor, "*batch residues"], resolution: Resolution
+) -> Bool[Tensor, "*batch sites"]:
+    """Return the sites of residues that say how a molecule lies in space."""
+    return residues[..., resolution.site_residues] & resolution.pose_sites
 
 
 def _in_pose_of_key_frame(
-    positions_nm: Tensor, known: Tensor, key: Tensor, template_nm: Tensor
+    positions_nm: Tensor, known: Tensor, key: Tensor, template_nm: Tensor, resolution: Resolution
 ) -> Tensor:
     """Move frames into the key frame's pose, by way of the template on which all are placed."""
-    weights = known | ~known.any(dim=-1, keepdim=True)
+    weights = _posing(known | ~known.any(dim=-1, keepdim=True), resolution)
     target = template_nm.expand_as(positions_nm)
     to_template = superpose(positions_nm, target, weights.to(positions_nm.dtype))
     rows = torch.arange(len(key), device=key.device)
@@ -151,14 +244,16 @@ def _in_pose_of_key_frame(
     return torch.where(is_key[:, :, None, None], positions_nm, moved)
 
 
-def _filled_from_template(conformation: Tensor, own: Tensor, template_nm: Tensor) -> Tensor:
+def _filled_from_template(
+    conformation: Tensor, own: Tensor, template_nm: Tensor, resolution: Resolution
+) -> Tensor:
     """Fill residues that are never known from the template, placed on those that are."""
     some = own.any(dim=-1, keepdim=True)
     template = template_nm.expand_as(conformation)
-    weights = (own | ~some).to(conformation.dtype)
+    weights = _posing(own | ~some, resolution).to(conformation.dtype)
     placed = superposed(template, conformation, weights)
     filled = torch.where(some[..., None], placed, template)
-    return torch.where(own[..., None], conformation, filled)
+    return torch.where(own[:, resolution.site_residues, None], conformation, filled)
 
 
 def _nearest_own(own: Tensor) -> Tensor:

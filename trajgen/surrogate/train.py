@@ -5,7 +5,7 @@ import logging
 import math
 import platform
 import time
-from dataclasses import fields, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,16 @@ from trajgen.files import require_output
 from trajgen.progress import SILENT, Progress
 from trajgen.seeding import derive_seed, torch_generator
 from trajgen.settings import Settings
+from trajgen.surrogate.checkpoints import save_surrogate
 from trajgen.surrogate.conditioning import TaskSettings
 from trajgen.surrogate.objective import Batch, draw_batch, window_losses
-from trajgen.surrogate.surrogate import Molecule, Surrogate, SurrogateSettings
-from trajgen.surrogate.tokens import TokenScale
-from trajgen.surrogate.training_windows import TrainingData, WindowSet, read_training_data
+from trajgen.surrogate.surrogate import SurrogateSettings
+from trajgen.surrogate.training_windows import (
+    MoleculeData,
+    WindowSource,
+    read_training_data,
+)
 from trajgen.surrogate.transformer import DIMENSIONS, TrajectoryTransformer
-from trajgen.surrogate.whitening import Springs
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +57,9 @@ class TrainingSettings(Settings):
         average_decay: decay of the averaged weights, which are the ones that are kept.
         context_noise_nm: largest displacement of known beads in training.
         validation_fraction: share of frames held out, by whole segments.
-        validation_windows: windows that a validation looks at, at most.
+        validation_windows: windows that a validation looks at.
         validate_every: steps between validations.
         save_every: steps between saved training states.
-        window_shift: saved frames between the starts of windows.
     """
 
     steps: int = Field(default=20_000, ge=1)
@@ -73,7 +75,6 @@ class TrainingSettings(Settings):
     validation_windows: int = Field(default=256, ge=1)
     validate_every: int = Field(default=500, ge=1)
     save_every: int = Field(default=500, ge=1)
-    window_shift: int = Field(default=1, ge=1)
 
 
 class TrainSettings(Settings):
@@ -85,20 +86,22 @@ class TrainSettings(Settings):
 
 
 def train_surrogate(
-    dataset: Dataset,
+    datasets: Sequence[Dataset],
     out: Path,
     settings: TrainSettings,
     seed: int,
     device: torch.device,
     progress: Progress = SILENT,
 ) -> Path:
-    """Train a surrogate on a dataset and write it as a checkpoint.
+    """Train a surrogate on datasets, one a molecule, and write it as a checkpoint.
+
+    Each step is of one molecule, drawn by seed; each is drawn as often as the others.
 
     The training state beside ``out`` lets the same call go on where a killed one stopped. Under
     ``accelerate launch`` every process calls this; the first one writes.
 
     Args:
-        dataset: trajectories; segments of at least two lags give windows.
+        datasets: trajectories; segments of at least two lags give windows.
         out: the checkpoint folder to write.
         settings: model, tasks and training.
         seed: base of every random draw.
@@ -114,13 +117,8 @@ def train_surrogate(
         WorkError: the loss is not finite.
     """
     require_output(out)
-    data = read_training_data(
-        dataset,
-        settings.model,
-        settings.training.window_shift,
-        settings.training.validation_fraction,
-        seed,
-    )
+    fraction = settings.training.validation_fraction
+    data = read_training_data(datasets, settings.model, fraction, seed)
     accelerator = Accelerator(cpu=device.type == "cpu")
     if settings.training.batch % accelerator.num_processes:
         raise InputError(
@@ -128,7 +126,7 @@ def train_surrogate(
             "processes cannot share evenly; choose a multiple"
         )
     identity = {
-        "dataset_sha256": dataset.digest(),
+        "datasets_sha256": [dataset.digest() for dataset in datasets],
         "settings": settings.model_dump(mode="json"),
         "seed": seed,
     }
@@ -136,8 +134,8 @@ def train_surrogate(
     _restore(trainer, out, identity)
     _run(trainer, out, identity, progress if accelerator.is_main_process else SILENT)
     if accelerator.is_main_process:
-        card = {"dataset": str(dataset.path), **identity, **trainer.card()}
-        trainer.surrogate().save(out, card)
+        paths = [str(dataset.path) for dataset in datasets]
+        trainer.save(out, {"datasets": paths, **identity})
         drop_training_state(out)
     accelerator.wait_for_everyone()
     accelerator.end_training()
@@ -148,14 +146,19 @@ class Trainer:
     """The network, its optimizer and its averaged weights, and one step of all three."""
 
     def __init__(
-        self, data: TrainingData, settings: TrainSettings, seed: int, accelerator: Accelerator
+        self,
+        data: tuple[MoleculeData, ...],
+        settings: TrainSettings,
+        seed: int,
+        accelerator: Accelerator,
     ) -> None:
         self.data, self.settings, self.seed = data, settings, seed
         self.accelerator = accelerator
-        self.molecule = _molecule_on(data.molecule, accelerator.device)
+        self.molecules = [part.molecule.to(accelerator.device) for part in data]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "surrogate-weights"))
-            network = TrajectoryTransformer(DIMENSIONS[settings.model.network.size])
+            torsions = data[0].molecule.resolution.has_torsion.shape[1]
+            network = TrajectoryTransformer(DIMENSIONS[settings.model.network.size], torsions)
         self.network = network.to(accelerator.device)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False)
         optimizer = torch.optim.AdamW(
@@ -193,11 +196,12 @@ class Trainer:
         rate = training.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * fraction_done))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        batch = self._batch()
+        number, batch = self._batch()
+        source = self.data[number].training
         losses = window_losses(
-            self.wrapped, self.data.training, batch, self.molecule, self.settings.model
+            self.wrapped, source, batch, self.molecules[number], self.settings.model
         )
-        self._require_finite(losses.detach(), batch)
+        self._require_finite(losses.detach(), batch, source)
         self.wrapped_optimizer.zero_grad()
         loss = losses.mean()
         self.accelerator.backward(loss)
@@ -215,16 +219,20 @@ class Trainer:
         self.curve.append({"step": self.step, "train": train, "validation": self._validate()})
         self.loss_sum, self.loss_count = 0.0, 0
 
-    def surrogate(self) -> Surrogate:
-        """Return the surrogate with the averaged weights."""
-        return Surrogate(self.averaged, self.settings.model, self.molecule)
+    def save(self, out: Path, said: dict[str, Any]) -> None:
+        """Write the checkpoint, with the averaged weights."""
+        card = {**said, **self._card()}
+        save_surrogate(out, self.averaged, self.settings.model, self.molecules, card)
 
-    def card(self) -> dict[str, Any]:
+    def _card(self) -> dict[str, Any]:
         """Return what the checkpoint's card says of the training."""
+        length = self.settings.model.window_frames
         return {
-            "n_frames": self.data.n_frames,
-            "n_windows": self.data.training.n_windows,
-            "n_validation_windows": self.data.validation.n_windows,
+            "sequences": [molecule.resolution.beads.sequence for molecule in self.molecules],
+            "n_frames": sum(len(part.training.positions_nm) for part in self.data),
+            "n_windows": sum(part.training.count(length) for part in self.data),
+            "n_validation_windows": sum(part.validation.count(length) for part in self.data),
+            "lags_ps": list(self.molecules[0].lags_ps),
             "n_parameters": sum(weights.numel() for weights in self.network.parameters()),
             "steps": self.step,
             "curve": self.curve,
@@ -268,37 +276,56 @@ class Trainer:
         self.loss_sum, self.loss_count = values["loss_sum"], values["loss_count"]
         self.seconds_before = values["seconds"]
 
-    def _batch(self) -> Batch:
-        """Draw the batch of this step, the same on all processes, and take the own share of it."""
-        windows, training = self.data.training, self.settings.training
+    def _batch(self) -> tuple[int, Batch]:
+        """Draw the molecule and the batch of this step, the same on all processes.
+
+        Returns:
+            The number of the molecule, and the own share of the batch.
+        """
         generator = torch_generator(derive_seed(self.seed, "surrogate-batch", index=self.step))
-        rows = torch.randint(windows.n_windows, (training.batch,), generator=generator)
-        batch = draw_batch(windows, rows, self.settings.tasks, training.context_noise_nm, generator)
-        return batch.take(
-            slice(self.accelerator.process_index, None, self.accelerator.num_processes)
+        number = int(torch.randint(len(self.data), (), generator=generator))
+        training = self.settings.training
+        batch = self._drawn(number, training.batch, training.context_noise_nm, generator)
+        process, processes = self.accelerator.process_index, self.accelerator.num_processes
+        return number, batch.take(slice(process, None, processes))
+
+    def _drawn(
+        self,
+        number: int,
+        windows: int,
+        context_noise_nm: float,
+        generator: torch.Generator,
+        held_out: bool = False,
+    ) -> Batch:
+        part = self.data[number]
+        return draw_batch(
+            part.validation if held_out else part.training,
+            part.molecule.resolution,
+            windows,
+            self.settings.model.window_frames,
+            self.settings.tasks,
+            context_noise_nm,
+            generator,
         )
 
     @torch.no_grad()
     def _validate(self) -> float | None:
         """Return the loss of the averaged weights on held-out windows, with fixed draws."""
-        windows, training = self.data.validation, self.settings.training
-        n = min(windows.n_windows, training.validation_windows)
-        if n == 0:
-            return None
-        rows = torch.linspace(0, windows.n_windows - 1, n).long()
-        generator = torch_generator(derive_seed(self.seed, "surrogate-validation"))
-        batch = draw_batch(windows, rows, self.settings.tasks, 0.0, generator)
-        losses = [
-            window_losses(
-                self.averaged,
-                windows,
-                batch.take(slice(begin, begin + training.batch)),
-                self.molecule,
-                self.settings.model,
-            )
-            for begin in range(0, n, training.batch)
-        ]
-        return float(torch.cat(losses).mean())
+        training = self.settings.training
+        held_out = [n for n, part in enumerate(self.data) if len(part.validation.lags_ps)]
+        losses = []
+        for number in held_out:
+            source = self.data[number].validation
+            generator = torch_generator(derive_seed(self.seed, "surrogate-validation", 0, number))
+            count = -(-training.validation_windows // len(held_out))
+            batch = self._drawn(number, count, 0.0, generator, held_out=True)
+            for begin in range(0, count, training.batch):
+                part = batch.take(slice(begin, begin + training.batch))
+                molecule = self.molecules[number]
+                losses.append(
+                    window_losses(self.averaged, source, part, molecule, self.settings.model)
+                )
+        return float(torch.cat(losses).mean()) if losses else None
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -308,14 +335,13 @@ class Trainer:
         for averaged, current in pairs:
             averaged.lerp_(current, 1 - decay)
 
-    def _require_finite(self, losses: Tensor, batch: Batch) -> None:
+    def _require_finite(self, losses: Tensor, batch: Batch, source: WindowSource) -> None:
         bad = ~torch.isfinite(losses)
         if bool(bad.any()):
-            windows: WindowSet = self.data.training
-            window = int(batch.windows[int(bad.int().argmax())])
+            window = source.describe(batch.frames[int(bad.int().argmax())])
             raise WorkError(
-                f"the loss is not finite in step {self.step} at {windows.describe(window)}; look "
-                "at those frames, or lower training.learning_rate"
+                f"the loss is not finite in step {self.step} at {window}; look at those frames, or "
+                "lower training.learning_rate"
             )
 
 
@@ -352,13 +378,3 @@ def _restore(trainer: Trainer, out: Path, identity: dict[str, Any]) -> None:
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _molecule_on(molecule: Molecule, device: torch.device) -> Molecule:
-    springs, scale = molecule.springs, molecule.scale
-    return replace(
-        molecule,
-        template_nm=molecule.template_nm.to(device),
-        springs=Springs(*(getattr(springs, f.name).to(device) for f in fields(springs))),
-        scale=TokenScale(scale.mean.to(device), scale.std.to(device)),
-    )

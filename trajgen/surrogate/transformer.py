@@ -12,7 +12,7 @@ from trajgen.residues import N_BEAD_TYPES
 from trajgen.settings import Settings
 from trajgen.surrogate.key_frame import KeyFrameEncoder
 from trajgen.surrogate.layers import Block, modulate, sinusoids, zero_linear
-from trajgen.surrogate.tokens import TOKEN_CHANNELS
+from trajgen.surrogate.tokens import channel_count
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,11 @@ class WindowInputs:
         known_tokens: normalised tokens of the known cells, zero elsewhere.
         known: cells that are given.
         present: frames that exist; None where all do.
+        places: time of each frame in lags.
         template_tokens: normalised tokens of the molecule's template, superposed on the
             reference: where each residue is when the molecule looks as it mostly does.
         reference: reference rigid frame of each residue.
+        torsions: reference torsions of each residue, radian.
         own: whether that frame is the residue's own, and not borrowed.
         residue_types: bead type of each residue.
         lag_ps: time between frames.
@@ -63,8 +65,10 @@ class WindowInputs:
     known_tokens: Float[Tensor, "batch frames beads channels"]
     known: Bool[Tensor, "batch frames beads"]
     present: Bool[Tensor, "batch frames"] | None
+    places: Float[Tensor, "batch frames"]
     template_tokens: Float[Tensor, "batch beads channels"]
     reference: RigidFrames
+    torsions: Float[Tensor, "batch beads torsions"]
     own: Bool[Tensor, "batch beads"]
     residue_types: Int[Tensor, " beads"]
     lag_ps: Float[Tensor, " batch"]
@@ -78,21 +82,24 @@ class Prepared:
     cells: Float[Tensor, "batch frames beads width"]
     condition: Float[Tensor, "batch width"]
     present: Bool[Tensor, "batch frames"] | None
+    places: Float[Tensor, "batch frames"]
 
 
 class TrajectoryTransformer(nn.Module):
     """Transformer over residues and frames, conditioned on flow time, lag and temperature."""
 
-    def __init__(self, dimensions: Dimensions) -> None:
+    def __init__(self, dimensions: Dimensions, torsions: int) -> None:
+        """Build a network for residues with so many torsions."""
         super().__init__()
-        width = dimensions.width
+        width, channels = dimensions.width, channel_count(torsions)
         self.dimensions = dimensions
         self.width = width
         self.residue_type = nn.Embedding(N_BEAD_TYPES, width)
         self.encoder = KeyFrameEncoder(width, dimensions.encoder_rounds)
-        self.noisy_in = nn.Linear(TOKEN_CHANNELS, width)
-        self.known_in = nn.Linear(TOKEN_CHANNELS, width)
-        self.template_in = nn.Linear(TOKEN_CHANNELS, width)
+        self.noisy_in = nn.Linear(channels, width)
+        self.known_in = nn.Linear(channels, width)
+        self.template_in = nn.Linear(channels, width)
+        self.torsions_in = nn.Linear(2 * torsions, width, bias=False) if torsions else None
         self.known_mask = nn.Embedding(2, width)
         self.surroundings = _two_layers(2 * width, width)
         self.flow_time = _two_layers(width, width)
@@ -101,7 +108,7 @@ class TrajectoryTransformer(nn.Module):
         )
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.adapt_out = nn.Sequential(nn.SiLU(), zero_linear(width, 2 * width))
-        self.project_out = zero_linear(width, TOKEN_CHANNELS)
+        self.project_out = zero_linear(width, channels)
 
     def forward(
         self,
@@ -120,13 +127,16 @@ class TrajectoryTransformer(nn.Module):
         )
         residues = self.residue_type(window.residue_types) + place
         residues = residues + self.template_in(window.template_tokens)
+        if self.torsions_in is not None:
+            angles = torch.cat([window.torsions.sin(), window.torsions.cos()], dim=-1)
+            residues = residues + self.torsions_in(angles)
         key_frame = self.encoder(residues, window.reference, window.own)
         known = self.known_in(window.known_tokens) + self.known_mask(window.known.long())
         # A factor of 10 in lag moves the phase by 23; 10 K move it by 1.
         lag = sinusoids(10 * torch.log(window.lag_ps), self.width, longest=1000.0)
         temperature = sinusoids(0.1 * window.temperature_K, self.width, longest=1000.0)
         condition = self.surroundings(torch.cat([lag, temperature], dim=-1))
-        return Prepared(known + key_frame[:, None], condition, window.present)
+        return Prepared(known + key_frame[:, None], condition, window.present, window.places)
 
     def velocity(
         self,
@@ -139,7 +149,7 @@ class TrajectoryTransformer(nn.Module):
         condition = prepared.condition + flow_time
         features = self.noisy_in(x) + prepared.cells
         for block in self.blocks:
-            features = block(features, condition, prepared.present)
+            features = block(features, condition, prepared.places, prepared.present)
         shift, scale = self.adapt_out(condition)[:, None, None, :].chunk(2, dim=-1)
         return self.project_out(modulate(self.norm(features), shift, scale))
 

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trajgen.geometry.internal import distances
-from trajgen.surrogate.tokens import ROTATION, TRANSLATION, Reference
+from trajgen.surrogate.tokens import TRANSLATION, Reference
 
 #: No spring is infinitely stiff: frames that never move would make it so.
 SMALLEST_SPREAD_NM = 1e-3
@@ -62,12 +62,12 @@ class Whitening:
     def whiten(
         self, tokens: Float[Tensor, "batch frames beads channels"]
     ) -> Float[Tensor, "batch frames beads channels"]:
-        """Replace translations (nm) by whitened displacements; rotations stay."""
+        """Replace translations (nm) by whitened displacements; all else stays."""
         positions = self.reference.frames[:, None].apply(tokens[..., TRANSLATION])
         whitened = _mixed(self.inverse_root, positions - self.centre_nm[:, None])
         axes = self.reference.frames.rotations[:, None]
         turned = (axes.mT @ whitened[..., None]).squeeze(-1)
-        return torch.cat([turned, tokens[..., ROTATION]], dim=-1)
+        return torch.cat([turned, tokens[..., TRANSLATION.stop :]], dim=-1)
 
     def colour(
         self, whitened: Float[Tensor, "batch frames beads channels"]
@@ -77,7 +77,7 @@ class Whitening:
         turned = (axes @ whitened[..., TRANSLATION, None]).squeeze(-1)
         positions = self.centre_nm[:, None] + _mixed(self.root, turned)
         translation = self.reference.frames[:, None].invert().apply(positions)
-        return torch.cat([translation, whitened[..., ROTATION]], dim=-1)
+        return torch.cat([translation, whitened[..., TRANSLATION.stop :]], dim=-1)
 
 
 def whitening(

@@ -7,8 +7,10 @@ from toy_chain import LAG_PS, TOPOLOGY, wobbling_chain
 
 from trajgen.errors import InputError
 from trajgen.geometry.superposition import rmsd
-from trajgen.surrogate.rollout import RolloutSettings, forward, interpolate
+from trajgen.surrogate.completing import RolloutSettings
+from trajgen.surrogate.forward import forward
 from trajgen.surrogate.surrogate import Surrogate
+from trajgen.surrogate.tokens import TokenScale
 from trajgen.surrogate.transformer import DIMENSIONS, Prepared, TrajectoryTransformer
 
 STARTS = wobbling_chain(5, 7)
@@ -57,7 +59,7 @@ class Narrowing(TrajectoryTransformer):
     """Stands where the network is: the velocity field whose flow is x_1 = spread x_0."""
 
     def __init__(self, spread: float) -> None:
-        super().__init__(DIMENSIONS["tiny"])
+        super().__init__(DIMENSIONS["tiny"], 0)
         self.spread = spread
 
     def velocity(self, x: torch.Tensor, t: torch.Tensor, prepared: Prepared) -> torch.Tensor:
@@ -67,15 +69,23 @@ class Narrowing(TrajectoryTransformer):
         return rate.view(-1, 1, 1, 1) * x
 
 
+def narrowing(surrogate: Surrogate) -> Surrogate:
+    """Return a model whose frames all lie equally far about their key frame, at any lag."""
+    scale = surrogate.molecule.scale
+    flat = TokenScale(scale.times_ps[:1], scale.mean[-1:], scale.std[-1:])
+    molecule = replace(surrogate.molecule, scale=flat, lags_ps=(0.01, 100.0))
+    return Surrogate(Narrowing(0.1), surrogate.settings, molecule)
+
+
 def test_joins_are_no_larger_than_steps_within_windows(surrogate: Surrogate):
     """With frames drawn independently around the key frame, every step but the first is alike.
 
     The step out of a key frame is shorter by the square root of two than one between two draws;
     the step over a join, from the last frame of a window to the first of the next, is such a step.
     """
-    model = Surrogate(Narrowing(0.1), surrogate.settings, surrogate.molecule)
+    model = narrowing(surrogate)
     starts = wobbling_chain(200, 8, spread_nm=0.005)
-    settings = RolloutSettings(evaluations=20, batch=200)
+    settings = RolloutSettings(evaluations=20, batch=200, context=1)
     positions = forward(model, starts, 16, LAG_PS, settings, 0).positions_nm
     steps = rmsd(torch.from_numpy(positions[:, 1:]), torch.from_numpy(positions[:, :-1]))
     mean = steps.mean(dim=0)
@@ -105,26 +115,19 @@ def test_a_network_that_gives_nan_loses_all_replicas_and_raises_nothing(surrogat
     assert np.isnan(rollouts.positions_nm[:, 1:]).all()
 
 
-@pytest.mark.parametrize("frames", [3, 5, 6])
-def test_paths_begin_and_end_where_they_should(surrogate: Surrogate, frames: int):
-    start, end = STARTS[0], STARTS[4]
-    rollouts = interpolate(surrogate, start, end, frames, 4, LAG_PS, SETTINGS, 3)
-    positions = torch.from_numpy(rollouts.positions_nm)
-    assert positions.shape == (4, frames, TOPOLOGY.n_beads, 3)
-    assert torch.equal(positions[:, 0], torch.from_numpy(start).expand_as(positions[:, 0]))
-    assert rmsd(positions[:, -1], torch.from_numpy(end)).max() < 1e-5
-    assert (positions[1:, 1:-1] - positions[:-1, 1:-1]).abs().amax(dim=(1, 2, 3)).min() > 1e-3
+@pytest.mark.parametrize("context", [1, 2, 3])
+def test_windows_go_on_from_the_frames_they_share(surrogate: Surrogate, context: int):
+    positions = roll(surrogate, STARTS, 17, context=context)
+    # A window begins with frames of the one before, which stay as they were.
+    assert np.array_equal(positions[:, :6], roll(surrogate, STARTS, 6, context=context))
+    assert np.isfinite(positions).all()
 
 
 def test_bad_requests_are_refused_with_what_is_wanted(surrogate: Surrogate):
-    with pytest.raises(InputError, match=r"lag_ps is 5, but the surrogate was trained at 2 ps"):
+    with pytest.raises(InputError, match=r"lag_ps is 5, but .* trained at lags of 2 to 2 ps"):
         forward(surrogate, STARTS, 10, 5.0, SETTINGS, 0)
     with pytest.raises(InputError, match="frames is 1; wanted are at least 2"):
         forward(surrogate, STARTS, 1, LAG_PS, SETTINGS, 0)
-    with pytest.raises(InputError, match="paths of 3 to 6 frames"):
-        interpolate(surrogate, STARTS[0], STARTS[1], 7, 1, LAG_PS, SETTINGS, 0)
-    with pytest.raises(InputError, match="paths is 0"):
-        interpolate(surrogate, STARTS[0], STARTS[1], 5, 0, LAG_PS, SETTINGS, 0)
     with pytest.raises(InputError, match=r"wanted is \(n, 5, 3\)"):
         forward(surrogate, STARTS[:, :4], 10, LAG_PS, SETTINGS, 0)
     holed = STARTS.copy()
@@ -133,7 +136,13 @@ def test_bad_requests_are_refused_with_what_is_wanted(surrogate: Surrogate):
         forward(surrogate, holed, 10, LAG_PS, SETTINGS, 0)
 
 
-def test_molecule_is_that_of_the_training_data(surrogate: Surrogate):
-    other = replace(surrogate.molecule, temperature_K=310.0)
-    assert Surrogate(surrogate.network, surrogate.settings, other).temperature_K == 310.0
-    assert surrogate.topology == TOPOLOGY
+def test_a_temperature_is_asked_for_where_there_are_several(surrogate: Surrogate):
+    warm = replace(surrogate.molecule, temperatures_K=(300.0, 400.0))
+    several = Surrogate(surrogate.network, surrogate.settings, warm)
+    with pytest.raises(InputError, match="trained at 300, 400 K; choose one"):
+        roll(several, STARTS)
+    with pytest.raises(InputError, match="temperature_K is 500"):
+        roll(several, STARTS, temperature_K=500.0)
+    first, second = (roll(several, STARTS, temperature_K=t) for t in (300.0, 400.0))
+    assert np.abs(first - second).max() > 1e-4
+    assert np.array_equal(first, roll(surrogate, STARTS))

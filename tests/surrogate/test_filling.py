@@ -1,0 +1,89 @@
+"""Paths and upsampling: ends and known frames come back, gaps are filled in levels, no joins."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_forward import SETTINGS, STARTS, narrowing
+from toy_chain import LAG_PS, TOPOLOGY, wobbling_chain
+
+from trajgen.errors import InputError
+from trajgen.geometry.superposition import rmsd
+from trajgen.surrogate.completing import RolloutSettings
+from trajgen.surrogate.filling import interpolate, upsample
+from trajgen.surrogate.surrogate import Surrogate
+
+
+def any_lag(surrogate: Surrogate) -> Surrogate:
+    """Return the model as if it had been trained at all lags."""
+    molecule = replace(surrogate.molecule, lags_ps=(0.01, 100.0))
+    return Surrogate(surrogate.network, surrogate.settings, molecule)
+
+
+@pytest.mark.parametrize("frames", [3, 5, 6])
+def test_paths_begin_and_end_where_they_should(surrogate: Surrogate, frames: int):
+    start, end = STARTS[0], STARTS[4]
+    rollouts = interpolate(surrogate, start, end, frames, 4, LAG_PS, SETTINGS, 3)
+    positions = torch.from_numpy(rollouts.positions_nm)
+    assert positions.shape == (4, frames, TOPOLOGY.n_beads, 3)
+    assert torch.equal(positions[:, 0], torch.from_numpy(start).expand_as(positions[:, 0]))
+    assert rmsd(positions[:, -1], torch.from_numpy(end)).max() < 1e-5
+    assert (positions[1:, 1:-1] - positions[:-1, 1:-1]).abs().amax(dim=(1, 2, 3)).min() > 1e-3
+
+
+@pytest.mark.parametrize("frames", [7, 18, 40])
+def test_paths_longer_than_a_window_are_filled_in_levels(surrogate: Surrogate, frames: int):
+    model = any_lag(surrogate)
+    rollouts = interpolate(model, STARTS[0], STARTS[4], frames, 2, 1.0, SETTINGS, 3)
+    positions = torch.from_numpy(rollouts.positions_nm)
+    assert positions.shape == (2, frames, TOPOLOGY.n_beads, 3)
+    assert positions.isfinite().all()
+    assert rollouts.alive.all()
+    assert rmsd(positions[:, -1], torch.from_numpy(STARTS[4])).max() < 1e-5
+    again = interpolate(model, STARTS[0], STARTS[4], frames, 3, 1.0, SETTINGS, 3)
+    assert np.abs(again.positions_nm[:2] - rollouts.positions_nm).max() < 1e-4
+
+
+@pytest.mark.parametrize(("factor", "context"), [(2, 1), (5, 2), (7, 2), (13, 1), (100, 2)])
+def test_known_frames_come_back_and_the_rest_lies_between(
+    surrogate: Surrogate, factor: int, context: int
+):
+    known = wobbling_chain(4, 3)
+    settings = SETTINGS.model_copy(update={"context": context})
+    rollouts = upsample(any_lag(surrogate), known, factor, 2.0, settings, 5)
+    positions = rollouts.positions_nm
+    assert positions.shape == (1, 3 * factor + 1, TOPOLOGY.n_beads, 3)
+    assert np.array_equal(positions[0, ::factor], known)
+    assert rollouts.alive.all()
+    assert rollouts.time_step_ps == 2.0 / factor
+
+
+def test_there_is_no_join_at_known_frames(surrogate: Surrogate):
+    """Frames drawn independently about their key frame: all steps are alike but those out of it.
+
+    With one shared frame the steps at known frames stand out; that they are the only ones says
+    that levels and halves leave no other mark.
+    """
+    model = narrowing(surrogate)
+    known = np.repeat(STARTS[:1], 200, axis=0)
+    settings = RolloutSettings(evaluations=20, batch=400, context=1)
+    positions = upsample(model, known, 5, 2.0, settings, 0).positions_nm[0]
+    steps = rmsd(torch.from_numpy(positions[1:]), torch.from_numpy(positions[:-1]))
+    mean = steps[: 5 * 199].view(199, 5).mean(dim=0)
+    assert torch.allclose(mean[1:4], mean[1:4].mean(), rtol=0.1)
+    assert torch.allclose(mean[[0, 4]], mean[[0, 4]].mean(), rtol=0.1)
+
+
+def test_bad_requests_are_refused_with_what_is_wanted(surrogate: Surrogate):
+    ends = STARTS[0], STARTS[1]
+    with pytest.raises(InputError, match="a path of 2 frames has none between"):
+        interpolate(surrogate, *ends, 2, 1, LAG_PS, SETTINGS, 0)
+    with pytest.raises(InputError, match="lag_ps is 4, but"):
+        interpolate(surrogate, *ends, 7, 1, LAG_PS, SETTINGS, 0)
+    with pytest.raises(InputError, match="paths is 0"):
+        interpolate(surrogate, *ends, 5, 0, LAG_PS, SETTINGS, 0)
+    with pytest.raises(InputError, match="one frame has nothing between"):
+        upsample(surrogate, STARTS[:1], 2, LAG_PS, SETTINGS, 0)
+    with pytest.raises(InputError, match="factor is 101; wanted is 2 to 100"):
+        upsample(surrogate, STARTS, 101, LAG_PS, SETTINGS, 0)

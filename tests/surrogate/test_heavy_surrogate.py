@@ -1,0 +1,229 @@
+"""Heavy atoms: tokens that come back, and a surrogate of them that does all tasks."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+import pytest
+import torch
+from command import succeed, trajgen
+from test_heavy_atoms import ALL, STRUCTURES, heavy, made
+from toy_chain import tiny_settings
+from toy_peptide import LAG_PS, SEQUENCE, make_peptide_dataset, peptide, wobbling_peptide
+
+from trajgen.data.store import Dataset
+from trajgen.data.writers import write_structure
+from trajgen.errors import InputError
+from trajgen.geometry.rotations import random_rotations
+from trajgen.geometry.superposition import rmsd
+from trajgen.surrogate.checkpoints import load_surrogate
+from trajgen.surrogate.completing import RolloutSettings
+from trajgen.surrogate.conditioning import forward_mask
+from trajgen.surrogate.ensemble import ensemble
+from trajgen.surrogate.filling import interpolate, upsample
+from trajgen.surrogate.forward import forward
+from trajgen.surrogate.inpaint import inpaint
+from trajgen.surrogate.resolutions import AllHeavyAtoms, chain_runs
+from trajgen.surrogate.surrogate import Surrogate
+from trajgen.surrogate.tokens import (
+    FRAME_CHANNELS,
+    decode,
+    encode,
+    reference_frames,
+    superpose_on_reference,
+)
+from trajgen.surrogate.train import train_surrogate
+
+CPU = torch.device("cpu")
+SETTINGS = RolloutSettings(evaluations=4)
+
+
+def round_trip(model: AllHeavyAtoms, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the tokens of a window whose first frame is known, and what they decode to."""
+    windows = positions[None]
+    known = forward_mask(len(positions), model.beads.n_beads)[None]
+    reference = reference_frames(windows, known, positions[0], model)
+    tokens = encode(superpose_on_reference(windows, known, reference, model), reference, model)
+    held = torch.zeros_like(known)
+    return tokens, decode(tokens, reference, model, held)[0]
+
+
+def frames_of(model_frames: int = 6, seed: int = 0) -> tuple[AllHeavyAtoms, torch.Tensor]:
+    atoms, positions = wobbling_peptide(model_frames, seed)
+    sites = torch.from_numpy(positions)
+    return AllHeavyAtoms.measure(atoms, sites), sites
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_atoms_of_structures_come_back_from_tokens(shared_data, name):
+    loaded = mdtraj.load(str(shared_data / "fastfolder_pdb" / f"{name}.pdb"))[:1]
+    atoms, positions = heavy(loaded.topology, loaded.xyz)
+    model = AllHeavyAtoms.measure(atoms, positions)
+    _, decoded = round_trip(model, positions.repeat(2, 1, 1))
+    assert (decoded - positions).norm(dim=-1).max() < 1e-4  # 1e-3 Å
+
+
+def test_atoms_of_every_residue_come_back_from_tokens():
+    atoms, positions = made(ALL)
+    _, decoded = round_trip(AllHeavyAtoms.measure(atoms, positions), positions.repeat(2, 1, 1))
+    assert (decoded - positions).norm(dim=-1).max() < 1e-4
+
+
+def test_tokens_come_back_and_do_not_change_when_frames_are_turned():
+    model, positions = frames_of()
+    tokens, decoded = round_trip(model, positions)
+    assert rmsd(decoded, positions).max() < 1e-5
+    again, _ = round_trip(model, decoded)
+    turn = random_rotations(len(positions), torch.Generator().manual_seed(1))
+    moved, _ = round_trip(model, positions @ turn.mT + 0.7)
+    for other in (again, moved):
+        assert (tokens - other).abs().max() < 1e-4
+        assert (tokens - other).abs().median() < 1e-5
+    mirrored, _ = round_trip(
+        model, torch.cat([positions[:1], positions[1:] * torch.tensor([1, 1, -1])])
+    )
+    assert (tokens - mirrored)[..., FRAME_CHANNELS:].abs().max() > 0.1
+
+
+def test_whatever_the_tokens_say_the_geometry_is_that_of_the_molecule():
+    model, positions = frames_of()
+    known = forward_mask(6, 4)[None]
+    reference = reference_frames(positions[None], known, positions[0], model)
+    tokens = torch.randn(1, 6, 4, 23, generator=torch.Generator().manual_seed(0))
+    held = torch.zeros_like(known)
+    built = decode(tokens, reference, model, held)[0]
+    for one, other in model.topology.bonds:
+        ring = {model.topology.names[one], model.topology.names[other]} == {"CD", "N"}
+        if not ring:
+            length = (positions[0, one] - positions[0, other]).norm()
+            lengths = (built[:, one] - built[:, other]).norm(dim=-1)
+            torch.testing.assert_close(lengths, length.expand(6), atol=1e-4, rtol=0)
+
+
+def test_chains_end_where_no_peptide_bond_is(shared_data):
+    atoms, positions = made("GYDPE")
+    model = AllHeavyAtoms.measure(atoms, positions)
+    assert chain_runs(model.geometry.atoms) == [slice(0, 5)]
+    n, c = atoms.index(2, "N"), atoms.index(1, "C")
+    bonds = tuple(pair for pair in atoms.bonds if set(pair) != {n, c})
+    broken = type(atoms)(**{**vars(atoms), "bonds": bonds})
+    model = AllHeavyAtoms.measure(broken, positions)
+    assert chain_runs(model.geometry.atoms) == [slice(0, 2), slice(2, 5)]
+    _, decoded = round_trip(model, positions.repeat(2, 1, 1))
+    assert (decoded - positions).norm(dim=-1).max() < 1e-4
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return make_peptide_dataset(tmp_path_factory.mktemp("heavy") / "dataset")
+
+
+@pytest.fixture(scope="module")
+def surrogate_path(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = tiny_settings(15)
+    model = settings.model.model_copy(update={"resolution": "heavy"})
+    settings = settings.model_copy(update={"model": model})
+    out = tmp_path_factory.mktemp("heavy") / "model"
+    return train_surrogate([dataset], out, settings, 1, CPU)
+
+
+@pytest.fixture(scope="module")
+def surrogate(surrogate_path: Path) -> Surrogate:
+    return load_surrogate(surrogate_path, CPU)
+
+
+def test_all_tasks_give_whole_molecules(surrogate: Surrogate):
+    atoms, positions = wobbling_peptide(9, 5)
+    assert surrogate.topology == atoms
+    known = np.array([True, False, False, True])
+    fine = replace(surrogate.molecule, lags_ps=(0.1, 10.0))
+    any_lag = Surrogate(surrogate.network, surrogate.settings, fine)
+    made = {
+        "forward": forward(surrogate, positions[:3], 9, LAG_PS, SETTINGS, 1),
+        "interpolate": interpolate(
+            surrogate, positions[0], positions[1], 5, 2, LAG_PS, SETTINGS, 1
+        ),
+        "upsample": upsample(any_lag, positions, 4, LAG_PS, SETTINGS, 1),
+        "inpaint": inpaint(surrogate, positions, known, 2, LAG_PS, SETTINGS, 1),
+        "ensemble": ensemble(surrogate, 6, SETTINGS, 1),
+    }
+    ca, cb = atoms.index(1, "CA"), atoms.index(1, "CB")
+    for task, rollouts in made.items():
+        assert rollouts.topology == atoms, task
+        assert rollouts.alive.all(), task
+        lengths = np.linalg.norm(
+            rollouts.positions_nm[:, :, ca] - rollouts.positions_nm[:, :, cb], axis=-1
+        )
+        np.testing.assert_allclose(lengths, 0.153, atol=2e-3, err_msg=task)
+    assert np.array_equal(made["forward"].positions_nm[:, 0], positions[:3])
+    assert np.array_equal(made["upsample"].positions_nm[0, ::4], positions)
+    of_known = np.isin(atoms.atom_residues, [0, 3])
+    given = made["inpaint"].positions_nm[0][:, of_known]
+    assert np.array_equal(given, positions[:, of_known])
+
+
+def test_the_commands_take_a_structure_with_hydrogens_in_any_order(
+    surrogate_path: Path, tmp_path: Path
+):
+    atoms, positions = peptide()
+    order = np.random.default_rng(0).permutation(atoms.n_atoms)
+    place = {int(old): new for new, old in enumerate(order)}
+    per_residue = sorted(range(atoms.n_atoms), key=lambda a: (atoms.atom_residues[a], place[a]))
+    shuffled = type(atoms)(
+        names=(*(atoms.names[a] for a in per_residue),),
+        elements=(*(atoms.elements[a] for a in per_residue),),
+        atom_residues=(*(atoms.atom_residues[a] for a in per_residue),),
+        residues=atoms.residues,
+        residue_numbers=atoms.residue_numbers,
+        chains=atoms.chains,
+        bonds=(),
+    )
+    write_structure(tmp_path / "start.pdb", shuffled, positions.numpy()[per_residue])
+    succeed(
+        "generate", "forward", surrogate_path, "--start", tmp_path / "start.pdb", "--frames", 8,
+        "--device", "cpu", "--out", tmp_path / "gen.xtc",
+    )  # fmt: skip
+    read = mdtraj.load(str(tmp_path / "gen.xtc"), top=str(tmp_path / "gen.pdb"))
+    assert [atom.name for atom in read.topology.atoms] == list(atoms.names)
+    np.testing.assert_allclose(read.xyz[0], positions.numpy(), atol=2e-3)
+    assert json.loads((tmp_path / "gen.json").read_text())["sequence"] == SEQUENCE
+    succeed(
+        "generate", "upsample", surrogate_path, "--input", tmp_path / "gen.xtc", "--topology",
+        tmp_path / "gen.pdb", "--factor", 2, "--interval-ps", 4, "--device", "cpu", "--out",
+        tmp_path / "fine.xtc",
+    )  # fmt: skip
+    fine = mdtraj.load(str(tmp_path / "fine.xtc"), top=str(tmp_path / "fine.pdb"))
+    np.testing.assert_allclose(fine.xyz[::2], read.xyz, atol=3e-3)
+    (tmp_path / "cut.pdb").write_text(
+        "".join(
+            line
+            for line in (tmp_path / "start.pdb").read_text().splitlines(keepends=True)
+            if " CZ " not in line
+        )
+    )
+    refused = trajgen(
+        "generate", "forward", surrogate_path, "--start", tmp_path / "cut.pdb", "--frames", 8,
+        "--out", tmp_path / "no.xtc",
+    )  # fmt: skip
+    assert refused.code == 2
+    assert "lacks atoms of the model: CZ of TYR2" in refused.error
+    npz = trajgen(
+        "generate", "ensemble", surrogate_path, "--frames", 2, "--device", "cpu",
+        "--out", tmp_path / "no.npz",
+    )  # fmt: skip
+    assert npz.code == 2
+    assert "cannot hold atoms" in npz.error
+
+
+def test_a_dataset_of_beads_has_no_atoms_to_train_on(tmp_path: Path):
+    from toy_chain import make_dataset, wobbling_chain
+
+    beads = make_dataset(tmp_path / "dataset", [wobbling_chain(40, 0), wobbling_chain(40, 1)])
+    settings = tiny_settings(2)
+    model = settings.model.model_copy(update={"resolution": "heavy"})
+    with pytest.raises(InputError, match="of beads only, and resolution is heavy"):
+        train_surrogate(
+            [beads], tmp_path / "model", settings.model_copy(update={"model": model}), 1, CPU
+        )

@@ -1,0 +1,136 @@
+"""What all tasks share: windows with noise of their own, checked inputs, and what came apart."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int64
+from pydantic import Field
+from torch import Tensor
+
+from trajgen.errors import InputError
+from trajgen.geometry.validity import check_chain
+from trajgen.seeding import torch_generator
+from trajgen.surrogate.conditioning import MOST_CONTEXT
+from trajgen.surrogate.sampler import SamplerSettings
+from trajgen.surrogate.surrogate import Surrogate, WindowTimes
+
+#: A lag may lie outside the trained ones by this factor.
+LAG_MARGIN = 1.1
+
+
+class RolloutSettings(SamplerSettings):
+    """How trajectories are generated.
+
+    Attributes:
+        batch: windows that are generated at once; results do not depend on it.
+        context: frames that a window shares with the one before; more than one tell it how fast
+            the molecule moves.
+        temperature_K: temperature; None for that of the training data.
+    """
+
+    batch: int = Field(default=64, ge=1)
+    context: int = Field(default=2, ge=1, le=MOST_CONTEXT)
+    temperature_K: float | None = Field(default=None, gt=0)
+
+    def chosen_temperature_K(self, surrogate: Surrogate) -> float:
+        """Return the temperature, also where it was left to the training data.
+
+        Raises:
+            InputError: those are of several temperatures, and none is chosen; or the chosen one is
+                outside of them.
+        """
+        known = surrogate.temperatures_K
+        if self.temperature_K is None and len(known) == 1:
+            return known[0]
+        listed = ", ".join(f"{value:g}" for value in known)
+        if self.temperature_K is None:
+            raise InputError(
+                f"the surrogate was trained at {listed} K; choose one by --set temperature_K=…"
+            )
+        if not known[0] - 1 <= self.temperature_K <= known[-1] + 1:
+            raise InputError(
+                f"temperature_K is {self.temperature_K:g}, but the surrogate was trained at "
+                f"{listed} K; ask for a temperature among these"
+            )
+        return self.temperature_K
+
+
+def complete_windows(
+    surrogate: Surrogate,
+    windows_nm: Float[Tensor, "windows frames sites 3"],
+    known: Bool[Tensor, "frames residues"],
+    places: Int64[Tensor, " frames"] | Float[Tensor, " frames"],
+    lag_ps: float,
+    seeds: Sequence[int],
+    settings: RolloutSettings,
+) -> Float[Tensor, "windows frames sites 3"]:
+    """Complete windows of one mask, each with the noise of its seed, in batches.
+
+    Args:
+        surrogate: the model.
+        windows_nm: the known cells; what stands in the others is not looked at.
+        known: cells that are given.
+        places: time of each frame, in lags.
+        lag_ps: lag of the windows.
+        seeds: seed of each window; the noise is drawn on the CPU always.
+        settings: how the windows are sampled.
+    """
+    device, shape = surrogate.device, (*known.shape, surrogate.channels)
+    temperature_K = settings.chosen_temperature_K(surrogate)
+    given = known[:, surrogate.molecule.resolution.site_residues.cpu()]
+    windows_nm = torch.where(given[..., None], windows_nm, 0.0)
+    done = []
+    for rows in torch.arange(len(windows_nm)).split(settings.batch):
+        noise = torch.stack([torch.randn(shape, generator=torch_generator(seeds[r])) for r in rows])
+        even = WindowTimes.even(len(rows), len(known), lag_ps, temperature_K, device)
+        times = WindowTimes(
+            lag_ps * (places - places[0]).float().expand(len(rows), -1).to(device),
+            even.lag_ps,
+            even.temperature_K,
+        )
+        mask = known.expand(len(rows), *known.shape).to(device)
+        completed = surrogate.complete(
+            windows_nm[rows].to(device), mask, times, noise.to(device), settings
+        )
+        done.append(completed.cpu())
+    return torch.cat(done)
+
+
+def intact_frames(
+    surrogate: Surrogate, positions_nm: Float[Tensor, "windows frames sites 3"]
+) -> Bool[Tensor, "windows frames"]:
+    """Say for each frame whether it is finite and holds together."""
+    bonds = torch.tensor(surrogate.beads.bonds, dtype=torch.long).reshape(-1, 2)
+    sites = rearrange(positions_nm, "w f s x -> (w f) s x")
+    alpha = surrogate.molecule.resolution.to(sites.device).alpha_carbons(sites)
+    whole = check_chain(alpha, bonds=bonds).not_exploded & sites.isfinite().flatten(1).all(dim=1)
+    return whole.view(positions_nm.shape[:2])
+
+
+def checked_frames(surrogate: Surrogate, positions_nm: np.ndarray, what: str) -> Tensor:
+    """Return conformations as a tensor.
+
+    Raises:
+        InputError: they are of another molecule, none are there, or they are not finite.
+    """
+    sites = surrogate.topology.n_sites
+    if positions_nm.ndim != 3 or positions_nm.shape[1:] != (sites, 3) or not len(positions_nm):
+        raise InputError(
+            f"{what} have shape {positions_nm.shape}; wanted is (n, {sites}, 3), with n of at "
+            f"least 1, for {surrogate.beads.sequence}"
+        )
+    if not np.isfinite(positions_nm).all():
+        raise InputError(f"{what} have a NaN or infinity; give whole conformations")
+    return torch.from_numpy(np.ascontiguousarray(positions_nm))
+
+
+def require_lag(surrogate: Surrogate, lag_ps: float) -> None:
+    """Raise InputError where the model was not trained at a lag."""
+    shortest, longest = surrogate.lags_ps
+    if not shortest / LAG_MARGIN <= lag_ps <= longest * LAG_MARGIN:
+        raise InputError(
+            f"lag_ps is {lag_ps:g}, but the surrogate was trained at lags of {shortest:g} to "
+            f"{longest:g} ps; ask for one of these, or train one at {lag_ps:g}"
+        )

@@ -1,0 +1,89 @@
+"""Forward simulation: windows that begin with the last frames of the window before."""
+
+import logging
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from trajgen.data.records import Rollouts
+from trajgen.errors import InputError
+from trajgen.progress import SILENT, Progress
+from trajgen.seeding import derive_seed
+from trajgen.surrogate.completing import (
+    RolloutSettings,
+    checked_frames,
+    complete_windows,
+    intact_frames,
+    require_lag,
+)
+from trajgen.surrogate.conditioning import forward_mask
+from trajgen.surrogate.surrogate import Surrogate
+
+logger = logging.getLogger(__name__)
+
+
+def forward(
+    surrogate: Surrogate,
+    starts_nm: Float32[np.ndarray, "replicas sites 3"],
+    frames: int,
+    lag_ps: float,
+    settings: RolloutSettings,
+    seed: int,
+    progress: Progress = SILENT,
+) -> Rollouts:
+    """Simulate forward from each start.
+
+    A window is generated after the start, its last frames begin the next window, and so on. A
+    replica's noise depends on the seed, its index and the window alone. A replica with a frame that
+    is not finite, or with a bond above 1 nm, is frozen there: its later frames are NaN and marked
+    in ``alive``.
+
+    Args:
+        surrogate: the model.
+        starts_nm: a conformation for each replica.
+        frames: frames of the result; frame 0 is the start itself, bit for bit.
+        lag_ps: time between frames.
+        settings: how the windows are sampled.
+        seed: base of the noise.
+        progress: told of each generated window of all replicas.
+
+    Raises:
+        InputError: starts that are not finite or of another molecule, a lag that the model was
+            not trained for, fewer than two frames.
+    """
+    require_lag(surrogate, lag_ps)
+    if frames < 2:
+        raise InputError(f"frames is {frames}; wanted are at least 2, the start and one more")
+    starts = checked_frames(surrogate, starts_nm, "starts")
+    replicas, sites = starts.shape[:2]
+    residues, length = surrogate.beads.n_beads, surrogate.settings.window_frames
+    positions = torch.full((replicas, frames + length, sites, 3), torch.nan)
+    positions[:, 0] = starts
+    alive = torch.zeros(replicas, frames + length, dtype=torch.bool)
+    alive[:, 0] = True
+    done, window = 1, 0
+    with progress.task("roll out", total=frames - 1) as task:
+        while done < frames:
+            shared = min(settings.context, done, length - 1)
+            first, end = done - shared, done - shared + length
+            going = torch.nonzero(alive[:, done - 1]).flatten()
+            if len(going):
+                given = torch.zeros(len(going), length, sites, 3)
+                given[:, :shared] = positions[going, first:done]
+                seeds = [derive_seed(seed, "forward", window, int(row)) for row in going]
+                mask, places = forward_mask(length, residues, shared), torch.arange(length)
+                new = complete_windows(surrogate, given, mask, places, lag_ps, seeds, settings)
+                intact = intact_frames(surrogate, new)[:, shared:].int().cumprod(dim=1).bool()
+                alive[going, done:end] = intact
+                positions[going, done:end] = torch.where(
+                    intact[..., None, None], new[:, shared:], torch.nan
+                )
+            task.advance(min(end, frames) - done)
+            done, window = end, window + 1
+    lost = int((~alive[:, frames - 1]).sum())
+    if lost:
+        logger.warning("%d of %d replicas fell apart and were frozen", lost, replicas)
+    return Rollouts(
+        surrogate.topology, positions[:, :frames].numpy(), alive[:, :frames].numpy(), lag_ps
+    )

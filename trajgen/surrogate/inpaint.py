@@ -1,0 +1,85 @@
+"""Inpainting: some residues are known over time, and the others are generated around them."""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32
+
+from trajgen.data.records import Rollouts
+from trajgen.errors import InputError
+from trajgen.progress import SILENT, Progress
+from trajgen.seeding import derive_seed
+from trajgen.surrogate.completing import (
+    RolloutSettings,
+    checked_frames,
+    complete_windows,
+    intact_frames,
+    require_lag,
+)
+from trajgen.surrogate.surrogate import Surrogate
+
+
+def inpaint(
+    surrogate: Surrogate,
+    known_nm: Float32[np.ndarray, "frames sites 3"],
+    residues: Bool[np.ndarray, " residues"],
+    replicas: int,
+    lag_ps: float,
+    settings: RolloutSettings,
+    seed: int,
+    start_known: bool = False,
+    progress: Progress = SILENT,
+) -> Rollouts:
+    """Generate the residues of a trajectory that are not known.
+
+    Args:
+        surrogate: the model.
+        known_nm: consecutive frames; what stands at the other residues must be finite, and is
+            looked at in the first frame only, where ``start_known`` says so.
+        residues: which residues are known; they come back as they are.
+        replicas: number of answers, each from noise of its own.
+        lag_ps: time between the frames.
+        settings: how the windows are sampled.
+        seed: base of the noise.
+        start_known: whether all of the first frame is known.
+        progress: told of each generated frame.
+
+    Raises:
+        InputError: no residue is known or all are, frames that are not finite or of another
+            molecule, a lag that the model was not trained for, no replica.
+    """
+    require_lag(surrogate, lag_ps)
+    given = checked_frames(surrogate, known_nm, "frames")
+    if not residues.any() or residues.all():
+        raise InputError(
+            f"{int(residues.sum())} of {len(residues)} residues are known; wanted is at least one, "
+            "and one that is not"
+        )
+    if replicas < 1 or len(given) < 2:
+        raise InputError(
+            f"replicas is {replicas} and the trajectory has {len(given)} frames; wanted are at "
+            "least 1 and 2"
+        )
+    shown, frames = torch.from_numpy(residues), len(given)
+    positions = given.repeat(replicas, 1, 1, 1)
+    site_residues = surrogate.molecule.resolution.site_residues.cpu()
+    done = 1 if start_known else 0
+    window = 0
+    with progress.task("inpaint", total=frames - done) as task:
+        while done < frames:
+            first = max(done - settings.context, 0)
+            end = min(first + surrogate.settings.window_frames, frames)
+            known = shown.repeat(end - first, 1)
+            known[: done - first] = True
+            part = derive_seed(seed, "inpaint", window)
+            seeds = [derive_seed(part, "replica", index=row) for row in range(replicas)]
+            places = torch.arange(end - first)
+            new = complete_windows(
+                surrogate, positions[:, first:end], known, places, lag_ps, seeds, settings
+            )
+            asked = ~known[:, site_residues]
+            positions[:, first:end][:, asked] = new[:, asked]
+            task.advance(end - done)
+            done, window = end, window + 1
+    alive = intact_frames(surrogate, positions).int().cumprod(dim=1).bool()
+    positions[~alive] = torch.nan
+    return Rollouts(surrogate.topology, positions.numpy(), alive.numpy(), lag_ps)

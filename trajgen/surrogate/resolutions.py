@@ -1,0 +1,223 @@
+"""What a surrogate moves: C-alpha beads, or all heavy atoms.
+
+Either way the molecule is a chain of residues, each with a rigid frame and with torsions (none for
+beads), and its sites (beads, or atoms) follow from these. Both have the same attributes:
+
+    name            ``ca`` or ``heavy``
+    beads           the residues, as C-alpha beads
+    topology        what a frame holds: beads, or atoms
+    site_residues   the residue of each site
+    pose_sites      sites that say how the molecule lies in space
+    has_torsion     the torsions of each residue
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from trajgen.data.mapping import alpha_carbon_beads
+from trajgen.data.topology import AtomTopology, BeadTopology
+from trajgen.errors import InputError
+from trajgen.geometry.frames import RigidFrames, chain_frames
+from trajgen.residues import CAPS
+from trajgen.surrogate.backbone_chain import BackboneChain
+from trajgen.surrogate.heavy_atoms import HeavyAtoms, HeavyGeometry, backbone_frames
+
+MIN_BEADS = 3
+
+
+class AlphaCarbons:
+    """C-alpha beads: a bead is the origin of its residue's frame, and there are no torsions."""
+
+    name = "ca"
+
+    def __init__(self, beads: BeadTopology) -> None:
+        """Take the beads.
+
+        Raises:
+            InputError: fewer than three, of which no rigid frame can be made.
+        """
+        if beads.n_beads < MIN_BEADS:
+            raise InputError(
+                f"the molecule has {beads.n_beads} beads; the surrogate makes rigid frames of "
+                f"three consecutive beads and needs at least {MIN_BEADS}"
+            )
+        self.beads = self.topology = beads
+        self.site_residues = torch.arange(beads.n_beads)
+        self.pose_sites = torch.ones(beads.n_beads, dtype=torch.bool)
+        self.has_torsion = torch.zeros(beads.n_beads, 0, dtype=torch.bool)
+
+    def frames(self, positions_nm: Float[Tensor, "*frames sites 3"]) -> RigidFrames:
+        """Return the rigid frame of each bead, from three consecutive ones."""
+        return chain_frames(positions_nm)
+
+    def torsions(
+        self, positions_nm: Float[Tensor, "*frames sites 3"]
+    ) -> Float[Tensor, "*frames residues torsions"]:
+        """Return no torsions."""
+        return positions_nm[..., :0]
+
+    def alpha_carbons(
+        self, positions_nm: Float[Tensor, "*frames sites 3"]
+    ) -> Float[Tensor, "*frames residues 3"]:
+        """Return the beads."""
+        return positions_nm
+
+    def positions(
+        self,
+        frames: RigidFrames,
+        torsions: Float[Tensor, "*frames residues torsions"],
+        held: Bool[Tensor, "*frames residues"],
+    ) -> Float[Tensor, "*frames sites 3"]:
+        """Return the origins of the frames.
+
+        Args:
+            frames: rigid frame of each bead.
+            torsions: none.
+            held: beads whose frames are known; none is moved for the sake of others.
+        """
+        return frames.origins
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return nothing: the topology says all."""
+        return {}
+
+    def to(self, device: torch.device) -> "AlphaCarbons":
+        """Return it on a device."""
+        moved = AlphaCarbons(self.beads)
+        moved.site_residues = self.site_residues.to(device)
+        moved.pose_sites, moved.has_torsion = (
+            self.pose_sites.to(device),
+            self.has_torsion.to(device),
+        )
+        return moved
+
+
+class AllHeavyAtoms:
+    """All heavy atoms: backbone chains between frames and torsions, and side chains upon them."""
+
+    name = "heavy"
+
+    def __init__(self, geometry: HeavyGeometry, chains: tuple[BackboneChain, ...]) -> None:
+        """Take the geometry of a molecule and of its chains, in the order of residues."""
+        atoms = geometry.atoms
+        self.geometry, self.chains = geometry, chains
+        self.topology = atoms.topology
+        self.beads = alpha_carbon_beads(atoms.topology)[0]
+        self.has_torsion = atoms.has_torsion
+        self.site_residues = _site_residues(atoms)
+        self.pose_sites = torch.zeros(atoms.topology.n_atoms, dtype=torch.bool)
+        self.pose_sites[atoms.backbone.flatten()] = True
+
+    @classmethod
+    def measure(
+        cls, topology: AtomTopology, positions_nm: Float[Tensor, "frames sites 3"]
+    ) -> "AllHeavyAtoms":
+        """Measure the bond lengths and angles of a molecule on frames of it.
+
+        Raises:
+            InputError: backbone atoms are missing, or an atom belongs to no residue.
+        """
+        atoms = HeavyAtoms.of(topology)
+        geometry = atoms.measure(positions_nm)
+        backbone = positions_nm[:, atoms.backbone]
+        chains = [BackboneChain.measure(backbone[:, run]) for run in chain_runs(atoms)]
+        return cls(geometry, tuple(chains))
+
+    @classmethod
+    def restore(cls, topology: AtomTopology, tensors: dict[str, Tensor]) -> "AllHeavyAtoms":
+        """Read back what ``tensors`` gave.
+
+        Raises:
+            KeyError: one of them is missing.
+        """
+        atoms = HeavyAtoms.of(topology)
+        geometry = HeavyGeometry(atoms, tensors["local_nm"], tensors["backbone_nm"])
+        lengths, angles = tensors["backbone_lengths_nm"], tensors["backbone_angles"]
+        chains = [BackboneChain(lengths[run], angles[run]) for run in chain_runs(atoms)]
+        return cls(geometry, tuple(chains))
+
+    def frames(self, positions_nm: Float[Tensor, "*frames sites 3"]) -> RigidFrames:
+        """Return the rigid frame of each residue, from N, CA and C."""
+        return backbone_frames(positions_nm[..., self.geometry.atoms.backbone, :])
+
+    def torsions(
+        self, positions_nm: Float[Tensor, "*frames sites 3"]
+    ) -> Float[Tensor, "*frames residues torsions"]:
+        """Return the torsions of each residue, radian."""
+        return self.geometry.atoms.torsions(positions_nm)
+
+    def alpha_carbons(
+        self, positions_nm: Float[Tensor, "*frames sites 3"]
+    ) -> Float[Tensor, "*frames residues 3"]:
+        """Return the C-alpha positions, nm."""
+        return positions_nm[..., self.geometry.atoms.backbone[:, 1], :]
+
+    def positions(
+        self,
+        frames: RigidFrames,
+        torsions: Float[Tensor, "*frames residues torsions"],
+        held: Bool[Tensor, "*frames residues"],
+    ) -> Float[Tensor, "*frames sites 3"]:
+        """Return all heavy atoms, nm; no bond length or angle within a chain is wrong.
+
+        Args:
+            frames: rigid frame of each residue.
+            torsions: radian.
+            held: residues whose frames are known, and not to be moved for the sake of others.
+        """
+        backbone = self.geometry.backbone(frames)
+        placed, turned = [], []
+        for chain, run in zip(self.chains, chain_runs(self.geometry.atoms), strict=True):
+            fitted, own = chain.fit(backbone[..., run, :, :], torsions[..., run, :], held[..., run])
+            placed.append(fitted)
+            turned.append(own)
+        return self.geometry.build(torch.cat(placed, dim=-3), torch.cat(turned, dim=-2))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the bond lengths and angles."""
+        return {
+            "local_nm": self.geometry.local_nm,
+            "backbone_nm": self.geometry.backbone_nm,
+            "backbone_lengths_nm": torch.cat([chain.lengths_nm for chain in self.chains]),
+            "backbone_angles": torch.cat([chain.angles for chain in self.chains]),
+        }
+
+    def to(self, device: torch.device) -> "AllHeavyAtoms":
+        """Return it on a device."""
+        chains = [BackboneChain(c.lengths_nm.to(device), c.angles.to(device)) for c in self.chains]
+        moved = AllHeavyAtoms(self.geometry.to(device), tuple(chains))
+        moved.site_residues = self.site_residues.to(device)
+        moved.pose_sites = self.pose_sites.to(device)
+        return moved
+
+
+def chain_runs(atoms: HeavyAtoms) -> list[slice]:
+    """Return the runs of residues that peptide bonds join."""
+    bonded = {frozenset(pair) for pair in atoms.topology.bonds}
+    begins = [0]
+    for residue in range(1, atoms.n_residues):
+        joint = frozenset((int(atoms.backbone[residue - 1, 2]), int(atoms.backbone[residue, 0])))
+        if joint not in bonded:
+            begins.append(residue)
+    ends = [*begins[1:], atoms.n_residues]
+    return [slice(begin, end) for begin, end in zip(begins, ends, strict=True)]
+
+
+def _site_residues(atoms: HeavyAtoms) -> Int[Tensor, " sites"]:
+    """Return the residue that each atom hangs on; caps hang on the one beside them."""
+    topology = atoms.topology
+    numbers: dict[int, int] = {}
+    count = 0
+    for residue, name in enumerate(topology.residues):
+        if name not in CAPS:
+            numbers[residue] = count
+            count += 1
+    for residue, name in enumerate(topology.residues):
+        if name in CAPS:
+            beside = residue + 1 if residue + 1 in numbers else residue - 1
+            numbers[residue] = numbers[beside]
+    return torch.tensor([numbers[residue] for residue in topology.atom_residues])
+
+
+Resolution = AlphaCarbons | AllHeavyAtoms
