@@ -135,6 +135,9 @@ def test_generate_interpolate_writes_paths(made: Made, tmp_path: Path) -> None:
     )  # fmt: skip
     with np.load(tmp_path / "path.npz", allow_pickle=False) as arrays:
         assert arrays["positions"].shape == (3, 5, 5, 3)
+    scores = json.loads((tmp_path / "path.json").read_text())["settings"]["scores"]
+    best_first = [(score["valid_share"], score["log_likelihood"]) for score in scores]
+    assert best_first == sorted(best_first, reverse=True)
 
 
 def test_generate_upsample_keeps_the_frames_it_was_given(made: Made, tmp_path: Path) -> None:

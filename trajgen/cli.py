@@ -376,6 +376,9 @@ def generate_interpolate(
 ) -> None:
     """Generate paths between two structures; one file a path where there are several.
 
+    The best comes first: whole and without clashes, and likely under the model. The
+    scores are in the JSON file beside them.
+
     \b
     trajgen generate interpolate MODEL --from A.pdb --to B.pdb --lag-ps 5 \\
         --frames 16 --paths 8 --out PATHS.xtc
@@ -383,6 +386,7 @@ def generate_interpolate(
     from trajgen.data.readers import read_sites
     from trajgen.data.writers import prepare_output
     from trajgen.surrogate.filling import interpolate
+    from trajgen.surrogate.ranking import ranked
 
     surrogate, settings = _load_surrogate(model, start, config, sets, temperature, device)
     ends = [read_sites(path, surrogate.topology) for path in (start, end)]
@@ -391,9 +395,9 @@ def generate_interpolate(
     rollouts = interpolate(
         surrogate, ends[0], ends[1], frames, paths, lag, settings, seed, choose_progress()
     )
-    _write_generated(
-        out, rollouts, "interpolate", model, seed, settings, **{"from": start, "to": end}
-    )
+    rollouts, scores = ranked(surrogate, rollouts, lag, settings, seed)
+    values = {"from": start, "to": end, "scores": [score.to_dict() for score in scores]}
+    _write_generated(out, rollouts, "interpolate", model, seed, settings, **values)
 
 
 @generate_app.command("upsample")
@@ -723,7 +727,9 @@ def _write_generated(
 ) -> None:
     from trajgen.data.writers import write_rollouts
 
-    said: dict[str, Any] = {name: str(value) for name, value in values.items()}
+    said: dict[str, Any] = {
+        name: str(value) if isinstance(value, Path) else value for name, value in values.items()
+    }
     said |= {"lag_ps": rollouts.time_step_ps, **settings.model_dump(mode="json")}
     write_rollouts(out, rollouts, _provenance(f"generate {task}", model, seed, said))
     _say_lost(rollouts)

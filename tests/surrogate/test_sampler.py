@@ -8,7 +8,7 @@ from torch import Tensor
 from trajgen.errors import InputError
 from trajgen.settings import parse_settings
 from trajgen.surrogate.interpolant import PathName, path_coefficients
-from trajgen.surrogate.sampler import SamplerSettings, integrate
+from trajgen.surrogate.sampler import SamplerSettings, integrate, log_density
 
 
 def gaussian_mixture_velocity(
@@ -98,3 +98,48 @@ def test_the_chosen_number_of_evaluations_is_spent(method: str, evaluations: int
 def test_heun_with_an_odd_number_of_evaluations_is_refused():
     with pytest.raises(InputError, match="two evaluations a step; 7 is odd"):
         parse_settings(SamplerSettings, {"evaluations": 7}, "sampler")
+
+
+@pytest.mark.parametrize("path", ["linear", "trigonometric"])
+def test_the_density_of_a_mixture_is_found(path: PathName):
+    means, stds = torch.tensor([-2.0, 1.0]).double(), torch.tensor([0.3, 0.5]).double()
+    weights = torch.tensor([0.3, 0.7]).double()
+    velocity = gaussian_mixture_velocity(path, means, stds, weights)
+    data = torch.tensor([-2.4, -1.9, 0.2, 1.0, 1.7]).double()[:, None]
+    wanted = sum(
+        w * norm.pdf(data[:, 0], m, s) for w, m, s in zip(weights, means, stds, strict=True)
+    )
+    found = log_density(
+        velocity, data, torch.ones_like(data, dtype=torch.bool), torch.ones_like(data),
+        SamplerSettings(evaluations=400),
+    )  # fmt: skip
+    assert (found - torch.log(wanted)).abs().max() < 0.02
+
+
+def test_cells_that_are_not_counted_add_nothing_to_the_density():
+    data = torch.tensor([[0.3, 5.0], [-1.0, 7.0]]).double()
+    counted = torch.tensor([[True, False], [True, False]])
+
+    def shrinking(x: Tensor, t: Tensor) -> Tensor:
+        return -0.7 * x * counted  # x_1 = exp(-0.7) x_0
+
+    found = log_density(
+        shrinking, data, counted, torch.ones_like(data), SamplerSettings(evaluations=100)
+    )
+    wanted = torch.from_numpy(norm.logpdf(data[:, 0], 0, math.exp(-0.7)))
+    assert (found - wanted).abs().max() < 1e-3
+
+
+def test_the_divergence_is_found_by_random_signs():
+    matrix = torch.randn(6, 6, generator=torch.Generator().manual_seed(0)).double() / 3
+
+    def linear(x: Tensor, t: Tensor) -> Tensor:
+        return x @ matrix.T
+
+    data = torch.randn(1, 6, generator=torch.Generator().manual_seed(1)).double().expand(4000, -1)
+    signs = 2.0 * torch.randint(2, data.shape, generator=torch.Generator().manual_seed(2)) - 1
+    everything = torch.ones_like(data, dtype=torch.bool)
+    found = log_density(linear, data, everything, signs.double(), SamplerSettings(evaluations=60))
+    start = data[:1] @ torch.linalg.matrix_exp(-matrix).T
+    wanted = -0.5 * start.square().sum() - 3 * math.log(2 * math.pi) - matrix.trace()
+    assert abs(float(found.mean() - wanted)) < 0.05

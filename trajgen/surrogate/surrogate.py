@@ -13,11 +13,12 @@ from trajgen.settings import Settings
 from trajgen.surrogate.bead_chain import BeadChain
 from trajgen.surrogate.interpolant import PathName
 from trajgen.surrogate.resolutions import Resolution
-from trajgen.surrogate.sampler import SamplerSettings, integrate
+from trajgen.surrogate.sampler import SamplerSettings, integrate, log_density
 from trajgen.surrogate.tokens import (
     Reference,
     TokenScale,
     channel_count,
+    channels_in_use,
     decode,
     encode,
     reference_frames,
@@ -227,6 +228,35 @@ class Surrogate:
         key = known.any(dim=2).int().argmax(dim=1)
         is_key = torch.arange(known.shape[1], device=known.device) == key[:, None]
         return torch.where((given & is_key[:, :, None])[..., None], positions_nm, decoded)
+
+    @torch.no_grad()
+    def log_likelihood(
+        self,
+        positions_nm: Float[Tensor, "batch frames sites 3"],
+        known: Bool[Tensor, "batch frames residues"],
+        times: WindowTimes,
+        probe: Float[Tensor, "batch frames residues channels"],
+        settings: SamplerSettings,
+    ) -> Float[Tensor, " batch"]:
+        """Return ln p of the unknown cells of windows, given the known ones, in normalised tokens.
+
+        Numbers of windows with the same mask, times and known cells can be compared.
+
+        Args:
+            positions_nm: whole windows.
+            known: cells that are given.
+            times: when the frames are.
+            probe: random signs, which the estimate of the density depends on.
+            settings: how the ODE is solved.
+        """
+        windows = encode_windows(positions_nm, known, None, times, self.molecule)
+        counted = ~known[..., None] & channels_in_use(self.molecule.resolution)
+        prepared = self.network.prepare(windows.inputs)
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            return self.network.velocity(x, t, prepared) * counted
+
+        return log_density(velocity, windows.tokens, counted, probe, settings)
 
 
 def encode_windows(
