@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +29,12 @@ from trajgen.errors import InputError, WorkError
 from trajgen.geometry.internal import distances
 from trajgen.progress import Progress, ProgressTask
 from trajgen.settings import load_settings, read_yaml, write_settings
+from trajgen.surrogate import train
 from trajgen.surrogate.checkpoints import load_surrogate
 from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.conditioning import TaskSettings, forward_mask
 from trajgen.surrogate.forward import forward
+from trajgen.surrogate.objective import window_losses
 from trajgen.surrogate.surrogate import SurrogateSettings, WindowTimes, encode_windows
 from trajgen.surrogate.train import TrainSettings, train_surrogate
 from trajgen.surrogate.training_windows import read_training_data, typical_frame
@@ -45,6 +48,7 @@ from pathlib import Path
 import torch
 from trajgen.data.store import Dataset
 from trajgen.settings import load_settings
+from trajgen.surrogate.objective import window_losses
 from trajgen.surrogate.train import TrainSettings, train_surrogate
 torch.set_num_threads(1)
 dataset, settings, out = map(Path, sys.argv[1:])
@@ -133,6 +137,48 @@ def test_training_ends_by_time_where_it_is_asked_to(dataset: Dataset, tmp_path: 
     settings = tiny_settings(100_000, max_minutes=0.01)
     out = train_surrogate([dataset], tmp_path / "model", settings, 1, CPU)
     assert 0 < card(out)["steps"] < 100_000
+
+
+def test_parts_of_a_batch_give_the_gradients_of_the_whole(dataset: Dataset, tmp_path: Path):
+    whole = train_surrogate([dataset], tmp_path / "whole", tiny_settings(10), 1, CPU)
+    parts = train_surrogate([dataset], tmp_path / "parts", tiny_settings(10, micro_batch=5), 1, CPU)
+    for first, second in zip(card(whole)["curve"], card(parts)["curve"], strict=True):
+        assert first["train"] == pytest.approx(second["train"], rel=1e-4)
+
+
+def test_a_batch_that_memory_cannot_hold_is_cut(
+    dataset: Dataset, tmp_path: Path, monkeypatch, caplog
+):
+    def small_device(network, source, batch, *more):
+        if len(batch.t) > limit:
+            raise torch.OutOfMemoryError
+        return window_losses(network, source, batch, *more)
+
+    monkeypatch.setattr(train, "window_losses", small_device)
+    limit = 5
+    settings = tiny_settings(3, validation_fraction=0.0)
+    assert card(train_surrogate([dataset], tmp_path / "model", settings, 1, CPU))["steps"] == 3
+    assert "out of memory in step 0: from now on 4 windows" in caplog.text
+    limit = 0
+    with pytest.raises(WorkError, match="too small for one window"):
+        train_surrogate([dataset], tmp_path / "none", settings, 1, CPU)
+
+
+def test_curves_go_to_tensorboard_where_it_is_installed(
+    dataset: Dataset, tmp_path: Path, monkeypatch
+):
+    settings = tiny_settings(6, tensorboard=True)
+    if find_spec("tensorboard") or find_spec("tensorboardX"):
+        train_surrogate([dataset], tmp_path / "model", settings, 1, CPU)
+        assert list((tmp_path / "model.tensorboard").glob("events*"))
+    monkeypatch.setattr(train, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install tensorboard"):
+        train_surrogate([dataset], tmp_path / "other", settings, 1, CPU)
+
+
+def test_bfloat16_trains_too(dataset: Dataset, tmp_path: Path):
+    out = train_surrogate([dataset], tmp_path / "model", tiny_settings(4, precision="bf16"), 1, CPU)
+    assert np.isfinite(card(out)["curve"][-1]["validation"])
 
 
 class StopError(Exception):

@@ -1,5 +1,6 @@
 """What a training step is asked: windows, tasks, flow times and noise, and the loss of each."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -17,6 +18,7 @@ from trajgen.surrogate.surrogate import (
 )
 from trajgen.surrogate.tokens import channel_count, channels_in_use
 from trajgen.surrogate.training_windows import WindowSource
+from trajgen.surrogate.transformer import WindowInputs
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def draw_batch(
 
 
 def window_losses(
-    network: torch.nn.Module,
+    network: Callable[[Tensor, Tensor, WindowInputs], Tensor],
     source: WindowSource,
     batch: Batch,
     molecule: Molecule,
@@ -101,7 +103,7 @@ def window_losses(
     Channels of torsions that a residue has not do not count.
 
     Args:
-        network: a ``TrajectoryTransformer``, wrapped or not.
+        network: gives the velocity at noisy tokens and flow times: a ``TrajectoryTransformer``.
         source: what the windows were drawn from.
         batch: what was drawn.
         molecule: what is known of the molecule, on the device of the network.

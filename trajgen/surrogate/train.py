@@ -6,8 +6,10 @@ import math
 import platform
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,13 +33,13 @@ from trajgen.settings import Settings
 from trajgen.surrogate.checkpoints import save_surrogate
 from trajgen.surrogate.conditioning import TaskSettings
 from trajgen.surrogate.objective import Batch, draw_batch, window_losses
-from trajgen.surrogate.surrogate import SurrogateSettings
+from trajgen.surrogate.surrogate import Molecule, SurrogateSettings
 from trajgen.surrogate.training_windows import (
     MoleculeData,
     WindowSource,
     read_training_data,
 )
-from trajgen.surrogate.transformer import DIMENSIONS, TrajectoryTransformer
+from trajgen.surrogate.transformer import DIMENSIONS, TrajectoryTransformer, WindowInputs
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,10 @@ class TrainingSettings(Settings):
         max_minutes: end earlier, after this time; the learning rate then falls with time.
             Results are repeatable only without it.
         batch: windows of a step, over all processes.
+        micro_batch: windows that go through the network at once on each process; None for all of
+            them. It is halved by itself where a device runs out of memory.
+        precision: ``bf16`` for products of the network in bfloat16, ``float32``, or ``auto`` for
+            the former on a GPU and the latter on a CPU.
         learning_rate: highest learning rate; it rises over ``warmup_steps`` and falls as a cosine.
         warmup_steps: steps over which the learning rate rises.
         weight_decay: decay of AdamW.
@@ -60,11 +66,14 @@ class TrainingSettings(Settings):
         validation_windows: windows that a validation looks at.
         validate_every: steps between validations.
         save_every: steps between saved training states.
+        tensorboard: write the curves to OUT.tensorboard as well (``pip install tensorboard``).
     """
 
     steps: int = Field(default=20_000, ge=1)
     max_minutes: float | None = Field(default=None, gt=0)
     batch: int = Field(default=64, ge=1)
+    micro_batch: int | None = Field(default=None, ge=1)
+    precision: Literal["auto", "float32", "bf16"] = "auto"
     learning_rate: float = Field(default=5e-4, gt=0)
     warmup_steps: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=0.01, ge=0)
@@ -75,6 +84,7 @@ class TrainingSettings(Settings):
     validation_windows: int = Field(default=256, ge=1)
     validate_every: int = Field(default=500, ge=1)
     save_every: int = Field(default=500, ge=1)
+    tensorboard: bool = False
 
 
 class TrainSettings(Settings):
@@ -119,7 +129,7 @@ def train_surrogate(
     require_output(out)
     fraction = settings.training.validation_fraction
     data = read_training_data(datasets, settings.model, fraction, seed)
-    accelerator = Accelerator(cpu=device.type == "cpu")
+    accelerator = _accelerator(settings.training, device, out)
     if settings.training.batch % accelerator.num_processes:
         raise InputError(
             f"training.batch is {settings.training.batch}, which {accelerator.num_processes} "
@@ -169,6 +179,7 @@ class Trainer:
         )
         self.optimizer = optimizer
         self.wrapped, self.wrapped_optimizer = accelerator.prepare(self.network, optimizer)
+        self.micro_batch = settings.training.micro_batch or settings.training.batch
         self.step = 0
         self.curve: list[dict[str, Any]] = []
         self.loss_sum, self.loss_count = 0.0, 0
@@ -198,25 +209,62 @@ class Trainer:
             group["lr"] = rate
         number, batch = self._batch()
         source = self.data[number].training
-        losses = window_losses(
-            self.wrapped, source, batch, self.molecules[number], self.settings.model
-        )
-        self._require_finite(losses.detach(), batch, source)
-        self.wrapped_optimizer.zero_grad()
-        loss = losses.mean()
-        self.accelerator.backward(loss)
+        loss = self._gradients(source, batch, self.molecules[number])
         self.accelerator.clip_grad_norm_(self.wrapped.parameters(), training.gradient_clip)
         self.wrapped_optimizer.step()
         self._update_average()
         self.step += 1
-        self.loss_sum, self.loss_count = self.loss_sum + float(loss.detach()), self.loss_count + 1
-        return float(loss.detach())
+        self.loss_sum, self.loss_count = self.loss_sum + loss, self.loss_count + 1
+        return loss
+
+    def _velocity(self, x: Tensor, t: Tensor, window: WindowInputs) -> Tensor:
+        """Return the velocity in the precision of the settings, as float32."""
+        device, asked = self.accelerator.device.type, self.settings.training.precision
+        bf16 = asked == "bf16" or (asked == "auto" and device == "cuda")
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            velocity: Tensor = self.wrapped(x, t, window)
+        return velocity.float()
+
+    def _gradients(self, source: WindowSource, batch: Batch, molecule: Molecule) -> float:
+        """Find the gradients of the mean loss of a batch, in parts that fit into memory."""
+        while True:
+            try:
+                return self._gradients_of_parts(source, batch, molecule)
+            except torch.OutOfMemoryError as error:
+                if self.micro_batch == 1:
+                    raise WorkError(
+                        "the memory of the device is too small for one window; choose a smaller "
+                        "model.window_frames or model.network.size"
+                    ) from error
+            self.micro_batch = -(-min(self.micro_batch, len(batch.t)) // 2)
+            torch.cuda.empty_cache()
+            logger.warning(
+                "out of memory in step %d: from now on %d windows go through the network at once; "
+                "to begin with that, --set training.micro_batch=%d",
+                self.step, self.micro_batch, self.micro_batch,
+            )  # fmt: skip
+
+    def _gradients_of_parts(self, source: WindowSource, batch: Batch, molecule: Molecule) -> float:
+        self.wrapped_optimizer.zero_grad()
+        windows, total = len(batch.t), 0.0
+        for begin in range(0, windows, self.micro_batch):
+            part = batch.take(slice(begin, begin + self.micro_batch))
+            last = begin + self.micro_batch >= windows
+            waiting = nullcontext() if last else self.accelerator.no_sync(self.wrapped)
+            with waiting:  # gradients are averaged over processes once a step
+                losses = window_losses(self._velocity, source, part, molecule, self.settings.model)
+                self._require_finite(losses.detach(), part, source)
+                self.accelerator.backward(losses.sum() / windows)
+            total += float(losses.detach().sum())
+        return total / windows
 
     def add_to_curve(self) -> None:
         """Note the mean training loss since the last call, and the loss of held-out windows."""
         mean = torch.tensor(self.loss_sum / self.loss_count, device=self.accelerator.device)
         train = float(self.accelerator.reduce(mean, "mean"))
-        self.curve.append({"step": self.step, "train": train, "validation": self._validate()})
+        row = {"step": self.step, "train": train, "validation": self._validate()}
+        self.curve.append(row)
+        self.accelerator.log({k: v for k, v in row.items() if v is not None}, step=self.step)
         self.loss_sum, self.loss_count = 0.0, 0
 
     def save(self, out: Path, said: dict[str, Any]) -> None:
@@ -343,6 +391,22 @@ class Trainer:
                 f"the loss is not finite in step {self.step} at {window}; look at those frames, or "
                 "lower training.learning_rate"
             )
+
+
+def _accelerator(training: TrainingSettings, device: torch.device, out: Path) -> Accelerator:
+    """Return the accelerator, with the tracker of the settings."""
+    if not training.tensorboard:
+        return Accelerator(cpu=device.type == "cpu")
+    if find_spec("tensorboard") is None and find_spec("tensorboardX") is None:
+        raise InputError(
+            "training.tensorboard needs a package that is not installed; pip install tensorboard, "
+            "or leave it out"
+        )
+    accelerator = Accelerator(
+        cpu=device.type == "cpu", log_with="tensorboard", project_dir=out.parent
+    )
+    accelerator.init_trackers(f"{out.name}.tensorboard")
+    return accelerator
 
 
 def _run(trainer: Trainer, out: Path, identity: dict[str, Any], progress: Progress) -> None:
