@@ -7,9 +7,10 @@ from potential_molecules import grow_chains
 from scipy.spatial.transform import Rotation
 
 from trajgen.data.topology import BeadTopology
+from trajgen.geometry.internal import dihedrals
 from trajgen.potential.committee import MemberPass
 from trajgen.potential.energy import energy_and_forces
-from trajgen.potential.priors import Priors, PriorSettings, find_terms
+from trajgen.potential.priors import Priors, PriorSettings, find_terms, fourier_energy
 from trajgen.residues import parse_sequence
 
 
@@ -145,3 +146,32 @@ def test_chain_is_held_and_beads_do_not_overlap(make_potential, chains):
 def test_fresh_priors_are_zero():
     topology = BeadTopology.from_residues(parse_sequence("GYDPET"))
     assert Priors(topology, PriorSettings())(torch.rand(2, 6, 3).double()).abs().max() == 0
+
+
+def nearly_straight(off_line: float) -> torch.Tensor:
+    """Return a chain of which three beads lie on a line but for an angle, radian."""
+    bend = torch.tensor(off_line, dtype=torch.float64)
+    steps = torch.tensor([[1.0, 0, 0], [0.3, 0.9, 0], [0.3, 0.9, 0], [0.2, 0.4, 0.9]]).double()
+    steps[2] += bend * torch.tensor([0.9, -0.3, 0.4]).double()
+    steps = 0.38 * steps / steps.norm(dim=1, keepdim=True)
+    return torch.cat([torch.zeros(1, 3).double(), steps.cumsum(dim=0)])[None]
+
+
+def test_no_dihedral_kicks_beads_on_a_line(make_potential):
+    dihedral = make_potential("GYDPE").priors.dihedral
+    dihedral.amplitude += 10.0
+    forces = [
+        energy_and_forces(dihedral, nearly_straight(off_line))[1].norm(dim=-1).max()
+        for off_line in (0.3, 0.1, 1e-2, 1e-3, 1e-5, 0.0)
+    ]
+    assert max(forces) < 500  # kJ/mol/nm; without damping 10 kJ/mol / (0.38 nm 1e-5)
+    assert forces[3] < 0.1 * forces[0]
+    assert forces[-1] < 1e-20
+
+
+def test_dihedrals_away_from_a_line_are_plain_fourier_series(make_potential):
+    dihedral = make_potential("GYDPE").priors.dihedral
+    chain = nearly_straight(1.2)
+    angle = dihedrals(chain, dihedral.quadruples)
+    plain = fourier_energy(angle, dihedral.amplitude, dihedral.phase_rad)
+    torch.testing.assert_close(dihedral(chain), plain)

@@ -20,6 +20,10 @@ from trajgen.settings import Settings
 
 #: The Fourier terms of a dihedral have the orders n = 1, 2.
 N_DIHEDRAL_ORDERS = 2
+#: Bond angles whose sine has a smaller square than this, those beyond 153 degrees, damp dihedrals.
+DAMPED_SINE_SQUARE = 0.2
+#: Coincident beads have no angle: no product of squared bond lengths is smaller, nm⁴.
+SMALLEST_SQUARE = 1e-24
 
 
 class PriorSettings(Settings):
@@ -96,12 +100,37 @@ def fourier_energy(
     angle_rad: Float[Tensor, "frames terms"],
     amplitude: Float[Tensor, "terms orders"],
     phase_rad: Float[Tensor, "terms orders"],
+    damping: Float[Tensor, "frames terms"] | None = None,
 ) -> Float[Tensor, " frames"]:
-    """Return Σ Aₙ (1 + cos(n φ - δₙ)) over terms and orders n = 1, 2."""
+    """Return Σ Aₙ (1 + D cos(n φ - δₙ)) over terms and orders n = 1, 2; D is 1 where not given."""
     orders = torch.arange(1, amplitude.shape[-1] + 1, device=angle_rad.device)
-    return (amplitude * (1 + torch.cos(orders * angle_rad[..., None] - phase_rad))).sum(
-        dim=(-2, -1)
+    waves = torch.cos(orders * angle_rad[..., None] - phase_rad)
+    if damping is not None:
+        waves = damping[..., None] * waves
+    return (amplitude * (1 + waves)).sum(dim=(-2, -1))
+
+
+def straightness_damping(
+    positions_nm: Float[Tensor, "frames beads 3"], quadruples: Int[Tensor, "dihedrals 4"]
+) -> Float[Tensor, "frames dihedrals"]:
+    """Return the factor that takes a dihedral away where three of its beads lie on a line.
+
+    The force of a dihedral grows as 1 / sin θ, since a small step turns it by a large angle, and a
+    chain that comes near such a line is torn by it. D is the product over both bond angles of
+    q² (3 - 2q), q = min(sin² θ / ``DAMPED_SINE_SQUARE``, 1): one with zero slope where an angle is
+    well defined, and zero fast enough on the line.
+    """
+    i, j, k, m = quadruples.unbind(-1)
+    first, middle, last = (
+        positions_nm[:, there] - positions_nm[:, here] for here, there in ((i, j), (j, k), (k, m))
     )
+    damping = torch.ones_like(first[..., 0])
+    for u, v in ((first, middle), (middle, last)):
+        lengths = (u.square().sum(dim=-1) * v.square().sum(dim=-1)).clamp_min(SMALLEST_SQUARE)
+        sine_square = torch.linalg.cross(u, v, dim=-1).square().sum(dim=-1) / lengths
+        q = (sine_square / DAMPED_SINE_SQUARE).clamp_max(1)
+        damping = damping * q.square() * (3 - 2 * q)
+    return damping
 
 
 def repulsion_energy(
@@ -151,7 +180,10 @@ class AnglePrior(nn.Module):
 
 
 class DihedralPrior(nn.Module):
-    """Fourier series of orders 1 and 2 with free phases, hence chiral; amplitudes in kJ/mol."""
+    """Fourier series of orders 1 and 2 with free phases, hence chiral; amplitudes in kJ/mol.
+
+    Near a straight line, where a dihedral angle is not defined, they are damped.
+    """
 
     quadruples: Tensor
     amplitude: Tensor
@@ -166,7 +198,10 @@ class DihedralPrior(nn.Module):
     def forward(self, positions_nm: Float[Tensor, "frames beads 3"]) -> Float[Tensor, " frames"]:
         """Return the energy, kJ/mol."""
         return fourier_energy(
-            dihedrals(positions_nm, self.quadruples), self.amplitude, self.phase_rad
+            dihedrals(positions_nm, self.quadruples),
+            self.amplitude,
+            self.phase_rad,
+            straightness_damping(positions_nm, self.quadruples),
         )
 
 

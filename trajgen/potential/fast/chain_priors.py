@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from trajgen.potential.fast.compiling import kernel
-from trajgen.potential.priors import Priors
+from trajgen.potential.priors import DAMPED_SINE_SQUARE, Priors
 
 #: Below this |n₁|² |n₂|² a dihedral is undefined and has no force, as in ``geometry.internal``.
 _TINY = float(np.finfo(np.float64).tiny)
@@ -132,6 +132,34 @@ def _add_angle(x: np.ndarray, beads: np.ndarray, term: np.ndarray, forces: np.nd
 
 
 @kernel
+def _damping(
+    u: tuple[float, float, float], v: tuple[float, float, float], normal_square: float
+) -> tuple[float, float]:
+    """Return the damping of a bond angle, and its slope by the square of the sine."""
+    q = normal_square / (dot(u, u) * dot(v, v) * DAMPED_SINE_SQUARE)
+    if q >= 1:
+        return 1.0, 0.0
+    return q * q * (3 - 2 * q), 6 * q * (1 - q) / DAMPED_SINE_SQUARE
+
+
+@kernel
+def _add_sine_square(
+    x: np.ndarray, i: int, j: int, k: int, factor: float, forces: np.ndarray
+) -> None:
+    """Add the forces of ``factor`` sin² θ of the angle between the steps i to j and j to k."""
+    u, v = _between(x, i, j), _between(x, j, k)
+    inverse_u, inverse_v = _inverse(dot(u, u)), _inverse(dot(v, v))
+    cosine = dot(u, v) * inverse_u * inverse_v
+    for axis in range(3):
+        e, f = u[axis] * inverse_u, v[axis] * inverse_v
+        by_u = -2 * cosine * factor * (f - cosine * e) * inverse_u
+        by_v = -2 * cosine * factor * (e - cosine * f) * inverse_v
+        forces[i, axis] += by_u
+        forces[j, axis] += by_v - by_u
+        forces[k, axis] -= by_v
+
+
+@kernel
 def _add_dihedral(x: np.ndarray, beads: np.ndarray, term: np.ndarray, forces: np.ndarray) -> float:
     """Gradient of the angle: Blondel and Karplus, J. Comput. Chem. 17, 1132 (1996)."""
     i, j, k, m = beads[0], beads[1], beads[2], beads[3]
@@ -139,13 +167,17 @@ def _add_dihedral(x: np.ndarray, beads: np.ndarray, term: np.ndarray, forces: np
     normal_1, normal_2 = cross(first, middle), cross(middle, last)
     square_1, square_2 = dot(normal_1, normal_1), dot(normal_2, normal_2)
     if square_1 * square_2 <= _TINY:
-        return term[4] + term[0] + term[2]
+        return term[4]
+    damping_1, bent_1 = _damping(first, middle, square_1)
+    damping_2, bent_2 = _damping(middle, last, square_2)
+    damping = damping_1 * damping_2
     length = math.sqrt(dot(middle, middle))
     inverse = 1 / math.sqrt(square_1 * square_2)
     cosine = dot(normal_1, normal_2) * inverse
     sine = length * dot(first, normal_2) * inverse
     cosine_2, sine_2 = cosine * cosine - sine * sine, 2 * sine * cosine
     slope = term[1] * cosine - term[0] * sine + 2 * (term[3] * cosine_2 - term[2] * sine_2)
+    slope *= damping
     before = dot(first, middle) / (square_1 * length)
     after = dot(last, middle) / (square_2 * length)
     for axis in range(3):
@@ -157,4 +189,8 @@ def _add_dihedral(x: np.ndarray, beads: np.ndarray, term: np.ndarray, forces: np
         forces[k, axis] += slope * (inner + on_m)
         forces[m, axis] -= slope * on_m
     series = term[0] * cosine + term[1] * sine + term[2] * cosine_2 + term[3] * sine_2
-    return term[4] + series
+    if bent_1 != 0:
+        _add_sine_square(x, i, j, k, series * bent_1 * damping_2, forces)
+    if bent_2 != 0:
+        _add_sine_square(x, j, k, m, series * bent_2 * damping_1, forces)
+    return term[4] + damping * series
