@@ -37,7 +37,8 @@ def test_it_runs_as_a_module_too() -> None:
 @pytest.mark.parametrize(
     "command",
     ["import", "fit", "simulate", "train", "generate forward", "generate interpolate",
-     "generate upsample", "generate inpaint", "generate ensemble", "evaluate", "info"],
+     "generate upsample", "generate inpaint", "generate ensemble", "generate design", "evaluate",
+     "info"],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(command: str) -> None:
     text = succeed(*command.split(), "--help").out

@@ -499,6 +499,72 @@ def generate_inpaint(
     _write_generated(out, rollouts, "inpaint", model, seed, settings, **values)
 
 
+@generate_app.command("design")
+def generate_design(
+    model: Model,
+    known: Annotated[Path, typer.Option("--known", help="Trajectory of the known residues.")],
+    residues: Annotated[
+        str, typer.Option("--residues", help="Residues that are known, counted from 1: 1,4,6-9.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="DESIGNS.json to write.")],
+    topology: Annotated[
+        Path | None, typer.Option("--topology", help="Structure file of the trajectory.")
+    ] = None,
+    interval_ps: Annotated[
+        float | None,
+        typer.Option("--interval-ps", help="Time between its frames; default as it says."),
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", help="Designs to make.")] = 100,
+    temperature: Temperature = None,
+    config: Config = None,
+    sets: Sets = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Design residues whose neighbours shall move as a trajectory says.
+
+    The model must be trained on several molecules with tasks.design above 0.
+
+    \b
+    trajgen generate design MODEL --known T.xtc --topology TOP.pdb \\
+        --residues 1,4 --samples 1000 --out DESIGNS.json
+    """
+    from collections import Counter
+
+    from trajgen.files import require_output, write_json
+    from trajgen.surrogate.design import LETTERS, design
+
+    surrogate, settings = _load_surrogate(
+        model, topology or known, config, sets, temperature, device
+    )
+    given = _read_known(known, topology, surrogate)
+    interval = interval_ps or given.time_step_ps
+    if interval is None:
+        raise InputError(f"{known} does not say how far its frames are apart; add --interval-ps")
+    require_output(out)
+    mask = _read_residues(residues, surrogate.beads.n_beads)
+    made = design(
+        surrogate, given.positions_nm, mask, samples, interval, settings, seed, choose_progress()
+    )
+    counts = Counter(made.sequences(surrogate.beads.sequence)).most_common()
+    values = {"known": str(known), "residues": residues, **settings.model_dump(mode="json")}
+    chances = made.chances.mean(axis=0)
+    write_json(
+        out,
+        {
+            "sequences": [{"sequence": name, "designs": count} for name, count in counts],
+            "amino_acids": LETTERS,
+            "chances": {
+                str(place + 1): chances[row].tolist()
+                for row, place in enumerate(made.residues.nonzero()[0])
+            },
+            **_provenance("generate design", model, seed, values),
+        },
+    )
+    for name, count in counts[:10]:
+        typer.echo(f"{name}  {count} of {samples}")
+
+
 @generate_app.command("ensemble")
 def generate_ensemble(
     model: Model,

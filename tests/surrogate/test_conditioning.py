@@ -95,6 +95,14 @@ def test_residues_are_known_over_all_frames_in_inpainting():
     assert abs(float(starts) - 0.5) < 0.05
 
 
+def test_types_of_unknown_residues_are_asked_in_design_alone():
+    tasks = drawn({"design": 1.0, "inpaint": 1.0})
+    asked = tasks.hidden.any(dim=1)
+    assert abs(float(asked.float().mean()) - 0.5) < 0.03
+    assert torch.equal(tasks.hidden[asked], ~tasks.known[asked].any(dim=1))
+    assert not tasks.known[asked][:, 0].all(dim=1).any()
+
+
 def test_weights_that_are_all_zero_are_refused():
     with pytest.raises(InputError, match="every task has weight 0"):
         parse_settings(TaskSettings, dict.fromkeys(TASKS, 0), "tasks")

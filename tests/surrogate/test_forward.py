@@ -72,7 +72,8 @@ class Narrowing(TrajectoryTransformer):
 def narrowing(surrogate: Surrogate) -> Surrogate:
     """Return a model whose frames all lie equally far about their key frame, at any lag."""
     scale = surrogate.molecule.scale
-    flat = TokenScale(scale.times_ps[:1], scale.mean[-1:], scale.std[-1:])
+    mean, std = (values[-2:-1].repeat(2, 1) for values in (scale.mean, scale.std))
+    flat = TokenScale(scale.times_ps[:1], mean, std)
     molecule = replace(surrogate.molecule, scale=flat, lags_ps=(0.01, 100.0))
     return Surrogate(Narrowing(0.1), surrogate.settings, molecule)
 

@@ -149,10 +149,10 @@ def test_parts_of_a_batch_give_the_gradients_of_the_whole(dataset: Dataset, tmp_
 def test_a_batch_that_memory_cannot_hold_is_cut(
     dataset: Dataset, tmp_path: Path, monkeypatch, caplog
 ):
-    def small_device(network, source, batch, *more):
-        if len(batch.t) > limit:
+    def small_device(network, question):
+        if len(question.t) > limit:
             raise torch.OutOfMemoryError
-        return window_losses(network, source, batch, *more)
+        return window_losses(network, question)
 
     monkeypatch.setattr(train, "window_losses", small_device)
     limit = 5

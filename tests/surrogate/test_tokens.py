@@ -151,12 +151,25 @@ def test_later_known_frames_are_placed_by_way_of_the_template():
     assert torch.allclose(reference.positions_nm[0], positions[0, 1], atol=1e-5)
 
 
-def test_a_residue_that_is_never_known_borrows_the_nearest_known_frame():
-    positions, template = chains(5, 1, FRAMES, BEADS), chains(6, BEADS)
+def test_a_residue_that_is_never_known_is_where_the_template_has_it():
+    template = chains(6, BEADS)
+    positions = moved(template.expand(1, FRAMES, BEADS, 3), 5)
     known = torch.zeros(1, FRAMES, BEADS, dtype=torch.bool)
     known[0, :, [0, 1, 2, 6]] = True
     reference = referenced(positions, known, template)
     assert reference.own[0].tolist() == [True, True, True, False, False, False, True]
+    assert not reference.borrowed.any()
+    # The known parts are pieces of the template, and so it is whole again.
+    assert torch.allclose(reference.frames.origins[0], positions[0, 0], atol=1e-5)
+
+
+def test_a_hidden_residue_borrows_the_nearest_known_frame():
+    positions, template = chains(5, 1, FRAMES, BEADS), chains(6, BEADS)
+    known = torch.zeros(1, FRAMES, BEADS, dtype=torch.bool)
+    known[0, :, [0, 1, 2, 6]] = True
+    hidden = ~known.any(dim=1)
+    reference = reference_frames(positions, known, template, beads_of(positions), hidden)
+    assert torch.equal(reference.borrowed, hidden)
     lender = [0, 1, 2, 2, 2, 6, 6]  # residue 4 is as near to 2 as to 6; the first is taken
     for residue, lent in enumerate(lender):
         frame, other = reference.frames[:, residue], reference.frames[:, lent]
@@ -208,17 +221,22 @@ def test_fewer_than_three_beads_are_refused():
         beads_of(torch.zeros(1, 3, 2, 3))
 
 
-def all_of(tokens: Tensor) -> Tensor:
-    return torch.ones_like(tokens, dtype=torch.bool)
+def measured(tokens: Tensor, elapsed: Tensor, times: Tensor) -> TokenScale:
+    used = torch.ones_like(tokens, dtype=torch.bool)
+    return TokenScale.measure(tokens, used, elapsed, torch.zeros(len(tokens)).bool(), times)
+
+
+def not_borrowed(windows: Tensor) -> Tensor:
+    return torch.zeros(len(windows), windows.shape[2], dtype=torch.bool)
 
 
 def test_channels_that_mean_nothing_do_not_count():
     tokens = torch.randn(400, FRAME_CHANNELS, generator=generator(0))
-    used = all_of(tokens)
+    used = torch.ones_like(tokens, dtype=torch.bool)
     used[200:, 4] = False
-    hidden, time = torch.where(used, tokens, 50.0), torch.ones(1)
-    scale = TokenScale.measure(hidden, used, torch.ones(400), time)
-    alone = TokenScale.measure(tokens[:200], used[:200], torch.ones(200), time)
+    hidden, time, none = torch.where(used, tokens, 50.0), torch.ones(1), torch.zeros(400).bool()
+    scale = TokenScale.measure(hidden, used, torch.ones(400), none, time)
+    alone = measured(tokens[:200], torch.ones(200), time)
     assert torch.allclose(scale.mean[:, 4], alone.mean[:, 4], atol=1e-6)
     assert torch.allclose(scale.std[:, 4], alone.std[:, 4], atol=1e-6)
 
@@ -227,19 +245,19 @@ def test_scaled_tokens_have_zero_mean_and_unit_spread_at_each_time_and_come_back
     elapsed = torch.tensor([1.0, 3.0, 10.0, 30.0, 100.0]).repeat(400)
     spread = 0.01 * elapsed.sqrt()[:, None]
     tokens = spread * torch.randn(2000, FRAME_CHANNELS, generator=generator(0)) + 1.0 + spread
-    scale = TokenScale.measure(tokens, all_of(tokens), elapsed, elapsed[:5])
-    windows, times = tokens.view(400, 5, 1, FRAME_CHANNELS), elapsed.view(400, 5)
-    scaled = scale.normalise(windows, times)
+    scale = measured(tokens, elapsed, elapsed[:5])
+    windows, times = tokens.view(400, 5, 1, FRAME_CHANNELS), elapsed.view(400, 5, 1)
+    scaled = scale.normalise(windows, times, not_borrowed(windows))
     assert scaled.mean(dim=0).abs().max() < 1e-3
     assert (scaled.std(dim=0) - 1).abs().max() < 1e-2
-    assert torch.allclose(scale.restore(scaled, times), windows, atol=1e-6)
+    assert torch.allclose(scale.restore(scaled, times, not_borrowed(windows)), windows, atol=1e-6)
 
 
 def test_beyond_the_measured_times_the_scale_is_that_of_the_last():
     tokens = torch.randn(300, FRAME_CHANNELS, generator=generator(0))
-    scale = TokenScale.measure(tokens, all_of(tokens), torch.full((300,), 2.0), torch.tensor([2.0]))
-    at = torch.tensor([[0.0, 2.0, torch.inf]])
-    scaled = scale.normalise(tokens[:3].view(1, 3, 1, -1), at)
+    scale = measured(tokens, torch.full((300,), 2.0), torch.tensor([2.0]))
+    at, windows = torch.tensor([[[0.0], [2.0], [torch.inf]]]), tokens[:3].view(1, 3, 1, -1)
+    scaled = scale.normalise(windows, at, not_borrowed(windows))
     wanted = (tokens[:3] - tokens.mean(dim=0)) / tokens.std(dim=0, correction=0)
     assert torch.allclose(scaled[0, :, 0], wanted, atol=1e-5)
 
@@ -247,6 +265,18 @@ def test_beyond_the_measured_times_the_scale_is_that_of_the_last():
 def test_a_time_without_tokens_takes_the_scale_of_the_nearest():
     tokens = 3.0 * torch.randn(300, FRAME_CHANNELS, generator=generator(0))
     times = torch.tensor([1.0, 10.0, 100.0, 1000.0])
-    scale = TokenScale.measure(tokens, all_of(tokens), torch.full((300,), 10.0), times)
-    assert torch.equal(scale.std, scale.std[1:2].expand(4, -1))
+    scale = measured(tokens, torch.full((300,), 10.0), times)
+    assert torch.equal(scale.std, scale.std[1:2].expand(5, -1))
     assert scale.std.mean() == pytest.approx(3.0, rel=0.1)
+
+
+def test_residues_with_borrowed_frames_have_a_scale_of_their_own():
+    tokens = torch.randn(400, FRAME_CHANNELS, generator=generator(0))
+    borrowed = torch.arange(400) >= 200
+    tokens[borrowed] = 5.0 + 2.0 * tokens[borrowed]
+    used = torch.ones_like(tokens, dtype=torch.bool)
+    scale = TokenScale.measure(tokens, used, torch.ones(400), borrowed, torch.ones(1))
+    windows, at = tokens.view(2, 200, 1, -1), torch.ones(2, 200, 1)
+    scaled = scale.normalise(windows, at, torch.tensor([[False], [True]]))
+    assert scaled.mean(dim=1).abs().max() < 1e-3
+    assert (scaled.std(dim=1) - 1).abs().max() < 1e-2

@@ -8,9 +8,10 @@ from toy_chain import LAG_PS, TOPOLOGY, wobbling_chain
 
 from trajgen.geometry.frames import RigidFrames
 from trajgen.geometry.rotations import random_rotations
+from trajgen.residues import N_BEAD_TYPES
 from trajgen.surrogate.key_frame import pair_features
 from trajgen.surrogate.surrogate import Surrogate, WindowTimes, encode_windows
-from trajgen.surrogate.transformer import TrajectoryTransformer, WindowInputs
+from trajgen.surrogate.transformer import DIMENSIONS, TrajectoryTransformer, WindowInputs
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,10 @@ def window(surrogate: Surrogate) -> WindowInputs:
     known[:, 0] = True
     times = WindowTimes.even(4, 6, LAG_PS, 300.0, torch.device("cpu"))
     return encode_windows(positions, known, None, times, surrogate.molecule).inputs
+
+
+def velocity(network: TrajectoryTransformer, *arguments: object) -> torch.Tensor:
+    return network(*arguments)[0]
 
 
 def noisy(seed: int = 1) -> torch.Tensor:
@@ -56,40 +61,35 @@ def test_padding_does_not_reach_present_frames(
         present=None,
     )
     with torch.no_grad():
-        first, second = network(x, T, padded), network(other, T, padded)
-        alone = network(x[:, :4], T, cut)
+        first, second = velocity(network, x, T, padded), velocity(network, other, T, padded)
+        alone = velocity(network, x[:, :4], T, cut)
     assert torch.allclose(first[:, :4], second[:, :4], atol=1e-5)
     assert torch.allclose(first[:, :4], alone, atol=1e-4)
 
 
 def test_each_input_reaches_the_answer(network: TrajectoryTransformer, window: WindowInputs):
-    x = noisy()
+    x, frames = noisy(), window.reference
+    wider = RigidFrames(frames.rotations, 1.1 * frames.origins)
+    changes: dict[str, object] = {
+        "lag_ps": 2 * window.lag_ps,
+        "temperature_K": window.temperature_K + 20,
+        "places": 1.3 * window.places,
+        "residue_types": window.residue_types.flip(1),
+        "known": ~window.known,
+        "known_tokens": window.known_tokens + 0.1,
+        "template_tokens": window.template_tokens + 0.1,
+        "hidden": ~window.hidden,
+        "own": ~window.own,
+        "reference": wider,
+    }
     with torch.no_grad():
-        answer = network(x, T, window)
-        changes = {
-            "time": network(x, T + 0.05, window),
-            "lag": network(x, T, replace(window, lag_ps=2 * window.lag_ps)),
-            "temperature": network(x, T, replace(window, temperature_K=window.temperature_K + 20)),
-            "places": network(x, T, replace(window, places=1.3 * window.places)),
-            "types": network(x, T, replace(window, residue_types=window.residue_types.flip(0))),
-            "mask": network(x, T, replace(window, known=~window.known)),
-            "known": network(x, T, replace(window, known_tokens=window.known_tokens + 0.1)),
-            "template": network(
-                x, T, replace(window, template_tokens=window.template_tokens + 0.1)
-            ),
-            "own": network(x, T, replace(window, own=~window.own)),
-            "key frame": network(
-                x,
-                T,
-                replace(
-                    window,
-                    reference=RigidFrames(
-                        window.reference.rotations, 1.1 * window.reference.origins
-                    ),
-                ),
-            ),
+        answer = velocity(network, x, T, window)
+        found = {
+            name: velocity(network, x, T, replace(window, **{name: value}))
+            for name, value in changes.items()
         }
-    for name, changed in changes.items():
+        found["time"] = velocity(network, x, T + 0.05, window)
+    for name, changed in found.items():
         assert (changed - answer).abs().max() > 1e-4, name
 
 
@@ -98,9 +98,9 @@ def test_order_of_frames_and_of_residues_matters(
 ):
     x = noisy()
     with torch.no_grad():
-        answer = network(x, T, window)
-        frames = network(x[:, [0, 1, 3, 2, 4, 5]], T, window)[:, [0, 1, 3, 2, 4, 5]]
-        residues = network(x.flip(2), T, window).flip(2)
+        answer = velocity(network, x, T, window)
+        frames = velocity(network, x[:, [0, 1, 3, 2, 4, 5]], T, window)[:, [0, 1, 3, 2, 4, 5]]
+        residues = velocity(network, x.flip(2), T, window).flip(2)
     assert (frames - answer).abs().max() > 1e-3
     assert (residues - answer).abs().max() > 1e-3
 
@@ -111,7 +111,9 @@ def test_prepared_windows_give_the_same_velocity(
     with torch.no_grad():
         prepared = network.prepare(window)
         for t in (T, 1 - T):
-            assert torch.equal(network.velocity(noisy(), t, prepared), network(noisy(), t, window))
+            assert torch.equal(
+                network.velocity(noisy(), t, prepared), velocity(network, noisy(), t, window)
+            )
 
 
 def test_what_residues_see_of_each_other_does_not_change_under_rotation():
@@ -124,3 +126,36 @@ def test_what_residues_see_of_each_other_does_not_change_under_rotation():
         turn @ frames.rotations, (turn @ frames.origins[..., None]).squeeze(-1) + 0.5
     )
     assert torch.allclose(pair_features(frames), pair_features(moved), atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "millions"), [("tiny", 0.4), ("small", 6), ("base", 35)])
+def test_sizes_have_the_parameters_that_they_say(size: str, millions: float):
+    network = TrajectoryTransformer(DIMENSIONS[size], torsions=7)
+    count = sum(weights.numel() for weights in network.parameters())
+    assert count == pytest.approx(1e6 * millions, rel=0.15)
+
+
+def test_what_hidden_residues_are_is_not_told(network: TrajectoryTransformer, window: WindowInputs):
+    hidden = torch.zeros_like(window.own)
+    hidden[:, 2] = True
+    asked = replace(window, hidden=hidden)
+    types = window.residue_types.clone()
+    types[:, 2] = 7
+    template = window.template_tokens.clone()
+    template[:, 2] += 1.0
+    with torch.no_grad():
+        first = network(noisy(), T, asked)
+        second = network(noisy(), T, replace(asked, residue_types=types, template_tokens=template))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+    assert first[1].shape == (4, TOPOLOGY.n_beads, N_BEAD_TYPES)
+
+
+def test_padding_does_not_reach_the_types(network: TrajectoryTransformer, window: WindowInputs):
+    present = torch.ones(4, 6, dtype=torch.bool)
+    present[:, 4:] = False
+    x, other = noisy(), noisy()
+    other[:, 4:] = 7.0
+    with torch.no_grad():
+        first, second = (network(v, T, replace(window, present=present))[1] for v in (x, other))
+    assert torch.allclose(first, second, atol=1e-5)

@@ -20,7 +20,7 @@ MIN_PATH_FRAMES = 3
 MOST_CONTEXT = 3
 
 #: Names of the tasks, in the order of their weights.
-TASKS = ("forward", "interpolate", "upsample", "inpaint", "ensemble")
+TASKS = ("forward", "interpolate", "upsample", "inpaint", "ensemble", "design")
 
 
 class TaskSettings(Settings):
@@ -34,6 +34,8 @@ class TaskSettings(Settings):
         inpaint: some residues are known over all frames, and the rest is asked, of which the first
             frame is known in half of the windows.
         ensemble: a frame alone, of which nothing is known.
+        design: as inpaint without a first frame, and what the other residues are is asked too; it
+            means something only where several molecules are trained on.
     """
 
     forward: float = Field(default=1.0, ge=0)
@@ -41,6 +43,7 @@ class TaskSettings(Settings):
     upsample: float = Field(default=0.5, ge=0)
     inpaint: float = Field(default=0.5, ge=0)
     ensemble: float = Field(default=0.25, ge=0)
+    design: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
     def _some_weight(self) -> "TaskSettings":
@@ -60,10 +63,12 @@ class Tasks:
     Attributes:
         known: cells that are given.
         present: frames that exist; the others are padding.
+        hidden: residues whose type is asked.
     """
 
     known: Bool[Tensor, "batch frames beads"]
     present: Bool[Tensor, "batch frames"]
+    hidden: Bool[Tensor, "batch beads"]
 
 
 def forward_mask(frames: int, beads: int, known_first: int = 1) -> Bool[Tensor, "frames beads"]:
@@ -167,7 +172,8 @@ def draw_tasks(
         mask = _drawn_mask(TASKS[number], length, draws[window, 1:].tolist(), shown[window])
         known[window, : len(mask)] = mask
         lengths[window] = len(mask)
-    return Tasks(known, torch.arange(frames) < lengths[:, None])
+    hidden = (chosen == TASKS.index("design"))[:, None] & ~known.any(dim=1)
+    return Tasks(known, torch.arange(frames) < lengths[:, None], hidden)
 
 
 def _drawn_mask(
@@ -179,7 +185,7 @@ def _drawn_mask(
         return torch.zeros(1, beads, dtype=torch.bool)
     if task == "forward":
         return forward_mask(length, beads, 1 + _below(min(MOST_CONTEXT, length - 1), draws[0]))
-    if task == "inpaint" and beads > 1:
+    if task in ("inpaint", "design") and beads > 1:
         count = 1 + _below(beads - 1, draws[0])
         residues = torch.zeros(beads, dtype=torch.bool)
         if draws[1] < 0.5:  # a stretch of the chain, or residues anywhere
@@ -187,7 +193,7 @@ def _drawn_mask(
             residues[begin : begin + count] = True
         else:
             residues[shown.argsort()[:count]] = True
-        return inpaint_mask(length, residues, draws[3] < 0.5)
+        return inpaint_mask(length, residues, task == "inpaint" and draws[3] < 0.5)
     if task == "upsample" and length > MIN_PATH_FRAMES:
         factor = 2 + _below(length - 2, draws[0])
         known = upsample_mask(length, beads, factor)

@@ -13,6 +13,7 @@ from trajgen.surrogate.completing import (
     checked_frames,
     complete_windows,
     intact_frames,
+    require_known_residues,
     require_lag,
 )
 from trajgen.surrogate.surrogate import Surrogate
@@ -49,11 +50,7 @@ def inpaint(
     """
     require_lag(surrogate, lag_ps)
     given = checked_frames(surrogate, known_nm, "frames")
-    if not residues.any() or residues.all():
-        raise InputError(
-            f"{int(residues.sum())} of {len(residues)} residues are known; wanted is at least one, "
-            "and one that is not"
-        )
+    require_known_residues(residues)
     if replicas < 1 or len(given) < 2:
         raise InputError(
             f"replicas is {replicas} and the trajectory has {len(given)} frames; wanted are at "

@@ -10,8 +10,11 @@ from torch import Tensor, nn
 
 from trajgen.geometry.frames import RigidFrames
 
-DISTANCE_KERNELS = 16
-LONGEST_NM = 3.0
+DISTANCE_KERNELS = 24
+LONGEST_NM = 2.4
+#: Spread of the first weights of pairs; what residues look like to each other then counts as much
+#: in a message as what they are.
+PAIR_WEIGHTS = 0.4
 #: Kernels of the distance, then the relative translation (3) and the relative rotation (9).
 PAIR_CHANNELS = DISTANCE_KERNELS + 3 + 9
 
@@ -39,7 +42,7 @@ class KeyFrameEncoder(nn.Module):
     def __init__(self, width: int, rounds: int) -> None:
         super().__init__()
         self.own = nn.Embedding(2, width)
-        self.pairs = nn.ModuleList(nn.Linear(PAIR_CHANNELS, width) for _ in range(rounds))
+        self.pairs = nn.ModuleList(_pair_layer(width) for _ in range(rounds))
         self.ends = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(rounds))
         self.updates = nn.ModuleList(
             nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
@@ -67,3 +70,9 @@ class KeyFrameEncoder(nn.Module):
             messages = pair(features) + receiver[:, :, None] + sender[:, None, :]
             x = x + update(nn.functional.silu(messages).mean(dim=2))
         return self.norm(x)
+
+
+def _pair_layer(width: int) -> nn.Linear:
+    layer = nn.Linear(PAIR_CHANNELS, width)
+    nn.init.normal_(layer.weight, std=PAIR_WEIGHTS)
+    return layer

@@ -1,11 +1,13 @@
 """What a training step is asked: windows, tasks, flow times and noise, and the loss of each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from trajgen.surrogate.conditioning import TaskSettings, draw_tasks
 from trajgen.surrogate.interpolant import path_point
@@ -20,6 +22,9 @@ from trajgen.surrogate.tokens import channel_count, channels_in_use
 from trajgen.surrogate.training_windows import WindowSource
 from trajgen.surrogate.transformer import WindowInputs
 
+#: Weight of the cross-entropy of residue types beside the error of velocities.
+DESIGN_WEIGHT = 1.0
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -29,6 +34,7 @@ class Batch:
         frames: frames of each window, as indices into all frames of the dataset.
         known: cells that are given.
         present: frames that exist in the task.
+        hidden: residues whose type is asked.
         times_ps: time of each frame since the first.
         lag_ps: lag of each window.
         temperature_K: temperature of each window.
@@ -40,6 +46,7 @@ class Batch:
     frames: Int64[Tensor, "batch frames"]
     known: Bool[Tensor, "batch frames beads"]
     present: Bool[Tensor, "batch frames"]
+    hidden: Bool[Tensor, "batch residues"]
     times_ps: Float[Tensor, "batch frames"]
     lag_ps: Float[Tensor, " batch"]
     temperature_K: Float[Tensor, " batch"]
@@ -47,7 +54,7 @@ class Batch:
     noise: Float[Tensor, "batch frames beads channels"]
     context_noise_nm: Float[Tensor, "batch frames sites 3"]
 
-    def take(self, rows: slice) -> "Batch":
+    def take(self, rows: slice | Tensor) -> "Batch":
         """Return some rows: the share of one process, say."""
         return Batch(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
@@ -82,6 +89,7 @@ def draw_batch(
         windows.frames,
         drawn.known,
         drawn.present,
+        drawn.hidden,
         times.times_ps,
         times.lag_ps,
         times.temperature_K,
@@ -91,19 +99,33 @@ def draw_batch(
     )
 
 
-def window_losses(
-    network: Callable[[Tensor, Tensor, WindowInputs], Tensor],
-    source: WindowSource,
-    batch: Batch,
-    molecule: Molecule,
-    settings: SurrogateSettings,
-) -> Float[Tensor, " batch"]:
-    """Return the mean squared error of the velocity over the unknown cells of each window.
+@dataclass(frozen=True)
+class Question:
+    """Noisy windows as the network takes them, and what it should say.
 
-    Channels of torsions that a residue has not do not count.
+    Attributes:
+        x: noisy tokens, known ones clean.
+        t: flow times.
+        inputs: what the network is told besides.
+        target: velocity of the tokens.
+        asked: cells whose velocity is asked.
+        used: channels that count.
+    """
+
+    x: Float[Tensor, "batch frames beads channels"]
+    t: Float[Tensor, " batch"]
+    inputs: WindowInputs
+    target: Float[Tensor, "batch frames beads channels"]
+    asked: Bool[Tensor, "batch frames beads"]
+    used: Bool[Tensor, "batch beads channels"]
+
+
+def ask(
+    source: WindowSource, batch: Batch, molecule: Molecule, settings: SurrogateSettings
+) -> Question:
+    """Encode windows of a molecule and put them between noise and data.
 
     Args:
-        network: gives the velocity at noisy tokens and flow times: a ``TrajectoryTransformer``.
         source: what the windows were drawn from.
         batch: what was drawn.
         molecule: what is known of the molecule, on the device of the network.
@@ -112,16 +134,55 @@ def window_losses(
     device = molecule.template_nm.device
     positions = source.positions_nm[batch.frames].to(device)
     times = WindowTimes(batch.times_ps, batch.lag_ps, batch.temperature_K).to(device)
-    known, present, t, noise = (
-        value.to(device) for value in (batch.known, batch.present, batch.t, batch.noise)
+    known, present, hidden, t, noise = (
+        value.to(device)
+        for value in (batch.known, batch.present, batch.hidden, batch.t, batch.noise)
     )
     given = known[..., molecule.resolution.site_residues]
     shown = positions + batch.context_noise_nm.to(device) * given[..., None]
-    encoded = encode_windows(shown, known, present, times, molecule)
-    x_t, target = path_point(settings.path, noise, encoded.tokens, t)
-    x_t = torch.where(known[..., None], encoded.tokens, x_t)
-    used = channels_in_use(molecule.resolution)
-    error = (network(x_t, t, encoded.inputs) - target).square() * used
-    error = error.sum(dim=-1) / used.sum(dim=-1)
-    asked = present[:, :, None] & ~known
-    return torch.where(asked, error, 0.0).sum(dim=(1, 2)) / asked.sum(dim=(1, 2))
+    encoded = encode_windows(shown, known, present, times, molecule, hidden)
+    x, target = path_point(settings.path, noise, encoded.tokens, t)
+    return Question(
+        x=torch.where(known[..., None], encoded.tokens, x),
+        t=t,
+        inputs=encoded.inputs,
+        target=target,
+        asked=present[:, :, None] & ~known,
+        # The torsions that a hidden residue lacks must be generated as such.
+        used=channels_in_use(molecule.resolution) | hidden[..., None],
+    )
+
+
+def joined(questions: Sequence[Question]) -> Question:
+    """Return questions about molecules of as many residues as one."""
+
+    def all_of(parts: Sequence[Any]) -> Any:
+        first = parts[0]
+        if isinstance(first, Tensor):
+            return torch.cat(list(parts))
+        names = [field.name for field in fields(first)]
+        return type(first)(**{n: all_of([getattr(part, n) for part in parts]) for n in names})
+
+    return questions[0] if len(questions) == 1 else all_of(questions)
+
+
+def window_losses(
+    network: Callable[[Tensor, Tensor, WindowInputs], tuple[Tensor, Tensor]], question: Question
+) -> Float[Tensor, " batch"]:
+    """Return the mean squared error of the velocity over the asked cells of each window.
+
+    Where residue types are asked, their mean cross-entropy is added, times ``DESIGN_WEIGHT``.
+
+    Args:
+        network: gives velocity and types at noisy tokens and flow times, as
+            ``TrajectoryTransformer`` does.
+        question: what it is asked.
+    """
+    used, asked, inputs = question.used[:, None], question.asked, question.inputs
+    velocity, types = network(question.x, question.t, inputs)
+    error = ((velocity - question.target).square() * used).sum(dim=-1) / used.sum(dim=-1)
+    losses = torch.where(asked, error, 0.0).sum(dim=(1, 2)) / asked.sum(dim=(1, 2))
+    surprise = cross_entropy(types.transpose(1, 2), inputs.residue_types, reduction="none")
+    # Also where none is hidden, so that each weight has a gradient on every process.
+    surprise = (surprise * inputs.hidden).sum(dim=1) / inputs.hidden.sum(dim=1).clamp(min=1)
+    return losses + DESIGN_WEIGHT * surprise

@@ -130,7 +130,7 @@ class EncodedWindows:
         tokens: whitened, normalised tokens; those of unknown cells mean something in training
             only.
         inputs: what the network is told besides noisy tokens.
-        elapsed_ps: time of each frame since the key frame; infinite where nothing is known.
+        elapsed_ps: time of each cell since the key frame; infinite where its residue is not in it.
         reference: what tokens are relative to.
         whitening: the change of variables from tokens in nm, for a molecule of beads.
         aligned_nm: the frames, superposed on the reference conformation.
@@ -138,7 +138,7 @@ class EncodedWindows:
 
     tokens: Float[Tensor, "batch frames beads channels"]
     inputs: WindowInputs
-    elapsed_ps: Float[Tensor, "batch frames"]
+    elapsed_ps: Float[Tensor, "batch frames residues"]
     reference: Reference
     whitening: Whitening | None
     aligned_nm: Float[Tensor, "batch frames sites 3"]
@@ -217,7 +217,7 @@ class Surrogate:
             return self.network.velocity(x, t, prepared) * unknown
 
         tokens = integrate(velocity, torch.where(unknown, noise, clean), settings)
-        tokens = molecule.scale.restore(tokens, windows.elapsed_ps)
+        tokens = molecule.scale.restore(tokens, windows.elapsed_ps, windows.reference.borrowed)
         if windows.whitening is not None:
             tokens = windows.whitening.colour(tokens)
         decoded = decode(tokens, windows.reference, molecule.resolution, known)
@@ -228,6 +228,39 @@ class Surrogate:
         key = known.any(dim=2).int().argmax(dim=1)
         is_key = torch.arange(known.shape[1], device=known.device) == key[:, None]
         return torch.where((given & is_key[:, :, None])[..., None], positions_nm, decoded)
+
+    @torch.no_grad()
+    def residue_types(
+        self,
+        positions_nm: Float[Tensor, "batch frames sites 3"],
+        known: Bool[Tensor, "batch frames residues"],
+        times: WindowTimes,
+        hidden: Bool[Tensor, "batch residues"],
+        noise: Float[Tensor, "batch frames residues channels"],
+        settings: SamplerSettings,
+    ) -> Float[Tensor, "batch residues types"]:
+        """Generate the unknown cells of windows, and say what their residues look like.
+
+        Args:
+            positions_nm: the known cells; what stands in the others must be finite.
+            known: cells that are given.
+            times: when the frames are.
+            hidden: residues of which the network is not told what they are.
+            noise: standard normal numbers, on which alone the outcome depends besides.
+            settings: how the ODE is solved.
+
+        Returns:
+            Logarithms of the chance of each residue type, up to a constant.
+        """
+        windows = encode_windows(positions_nm, known, None, times, self.molecule, hidden)
+        unknown = ~known[..., None]
+        prepared = self.network.prepare(windows.inputs)
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            return self.network.velocity(x, t, prepared) * unknown
+
+        tokens = integrate(velocity, torch.where(unknown, noise, windows.tokens), settings)
+        return self.network.answer(tokens, tokens.new_ones(len(tokens)), prepared)[1]
 
     @torch.no_grad()
     def log_likelihood(
@@ -265,10 +298,20 @@ def encode_windows(
     present: Bool[Tensor, "batch frames"] | None,
     times: WindowTimes,
     molecule: Molecule,
+    hidden: Bool[Tensor, "batch residues"] | None = None,
 ) -> EncodedWindows:
-    """Turn windows and their known cells into what the network takes, tokens normalised."""
+    """Turn windows and their known cells into what the network takes, tokens normalised.
+
+    Args:
+        positions_nm: windows.
+        known: cells that are given.
+        present: frames that exist; None for all.
+        times: when the frames are.
+        molecule: what is known of the molecule.
+        hidden: residues of which the network is not told what they are; None for none.
+    """
     resolution = molecule.resolution
-    reference = reference_frames(positions_nm, known, molecule.template_nm, resolution)
+    reference = reference_frames(positions_nm, known, molecule.template_nm, resolution, hidden)
     aligned = superpose_on_reference(positions_nm, known, reference, resolution)
     given = known if present is None else known | ~present[:, :, None]
     change = None
@@ -279,9 +322,10 @@ def encode_windows(
         tokens = encode(sites_nm, reference, resolution)
         if change is not None:
             tokens = change.whiten(tokens)
-        return molecule.scale.normalise(tokens, elapsed_ps)
+        return molecule.scale.normalise(tokens, elapsed_ps, reference.borrowed)
 
-    elapsed_ps = time_since_key_frame(known, times.times_ps)
+    elapsed_ps = time_since_key_frame(known, times.times_ps)[..., None]
+    elapsed_ps = torch.where(reference.own[:, None], elapsed_ps, torch.inf)
     tokens = normalised(aligned, elapsed_ps)
     template = molecule.template_nm.expand(len(tokens), 1, -1, -1)
     nothing = torch.zeros_like(known[:, :1])
@@ -295,7 +339,10 @@ def encode_windows(
         reference=reference.frames,
         torsions=reference.torsions,
         own=reference.own,
-        residue_types=torch.tensor(resolution.beads.types, device=tokens.device),
+        residue_types=torch.tensor(resolution.beads.types, device=tokens.device).expand(
+            len(tokens), -1
+        ),
+        hidden=torch.zeros_like(reference.own) if hidden is None else hidden,
         lag_ps=times.lag_ps,
         temperature_K=times.temperature_K,
     )

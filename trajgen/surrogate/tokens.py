@@ -40,12 +40,14 @@ class Reference:
         frames: reference rigid frame of each residue.
         torsions: reference torsions of each residue, radian.
         own: whether both are the residue's own, and not borrowed or the template's.
+        borrowed: whether the frame is another residue's.
     """
 
     positions_nm: Float[Tensor, "batch sites 3"]
     frames: RigidFrames
     torsions: Float[Tensor, "batch residues torsions"]
     own: Bool[Tensor, "batch residues"]
+    borrowed: Bool[Tensor, "batch residues"]
 
 
 def channel_count(torsions: int) -> int:
@@ -64,17 +66,19 @@ class TokenScale:
     """Mean and standard deviation of each channel by the time since the key frame.
 
     A molecule goes further in a longer time. In units of how far it mostly goes, frames near the
-    key frame and frames far from it are equally hard to tell from noise, at every lag.
+    key frame and frames far from it are equally hard to tell from noise, at every lag. Residues
+    that are seen from the frame of another are elsewhere at any time.
 
     Attributes:
         times_ps: times that it was measured at, rising; between them it is linear in log time.
-        mean: mean of each channel.
-        std: standard deviation of each channel.
+        mean: mean of each channel at each time, and in the last row of residues with borrowed
+            frames.
+        std: standard deviation of each channel, likewise.
     """
 
     times_ps: Float[Tensor, " times"]
-    mean: Float[Tensor, "times channels"]
-    std: Float[Tensor, "times channels"]
+    mean: Float[Tensor, "rows channels"]
+    std: Float[Tensor, "rows channels"]
 
     @classmethod
     def measure(
@@ -82,6 +86,7 @@ class TokenScale:
         tokens: Float[Tensor, "cells channels"],
         used: Bool[Tensor, "cells channels"],
         elapsed_ps: Float[Tensor, " cells"],
+        borrowed: Bool[Tensor, " cells"],
         times_ps: Float[Tensor, " times"],
     ) -> "TokenScale":
         """Measure the scale of tokens; a channel that never changes gets a small spread.
@@ -90,42 +95,51 @@ class TokenScale:
             tokens: tokens.
             used: channels of each that mean something.
             elapsed_ps: the time of each since its key frame.
+            borrowed: those that are seen from another residue's frame; may be none.
             times_ps: times to measure at; each counts the cells up to the next ones on both sides,
                 less the further away they are.
         """
-        shares = _between(elapsed_ps, times_ps)
+        shares = _rows(elapsed_ps, borrowed, times_ps)
         total = (shares.mT @ used.to(shares)).clamp(min=1e-6)
         mean = shares.mT @ (tokens * used) / total
         away = (tokens - shares @ mean) * used
         std = (shares.mT @ away.square() / total).sqrt()
-        # A time without cells takes those of the nearest one that has some.
+        # A row without cells takes those of the nearest one that has some.
         seen = shares.sum(dim=0) >= 1
-        place = torch.arange(len(times_ps), device=tokens.device)
+        place = torch.arange(len(times_ps) + 1, device=tokens.device)
         apart = (place[:, None] - place[None, :]).abs() + len(place) * ~seen
         nearest = apart.argmin(dim=1)
         return cls(times_ps, mean[nearest], std[nearest].clamp(min=SMALLEST_SPREAD))
 
     def normalise(
         self,
-        tokens: Float[Tensor, "batch frames beads channels"],
-        elapsed_ps: Float[Tensor, "batch frames"],
-    ) -> Float[Tensor, "batch frames beads channels"]:
+        tokens: Float[Tensor, "batch frames residues channels"],
+        elapsed_ps: Float[Tensor, "batch frames residues"],
+        borrowed: Bool[Tensor, "batch residues"],
+    ) -> Float[Tensor, "batch frames residues channels"]:
         """Return tokens of zero mean and unit spread."""
-        mean, std = self._at(elapsed_ps)
-        return (tokens - mean) / std
+        shares = _rows(elapsed_ps, borrowed[:, None].expand(elapsed_ps.shape), self.times_ps)
+        return (tokens - shares @ self.mean) / (shares @ self.std)
 
     def restore(
         self,
-        tokens: Float[Tensor, "batch frames beads channels"],
-        elapsed_ps: Float[Tensor, "batch frames"],
-    ) -> Float[Tensor, "batch frames beads channels"]:
+        tokens: Float[Tensor, "batch frames residues channels"],
+        elapsed_ps: Float[Tensor, "batch frames residues"],
+        borrowed: Bool[Tensor, "batch residues"],
+    ) -> Float[Tensor, "batch frames residues channels"]:
         """Undo ``normalise``."""
-        mean, std = self._at(elapsed_ps)
-        return tokens * std + mean
+        shares = _rows(elapsed_ps, borrowed[:, None].expand(elapsed_ps.shape), self.times_ps)
+        return tokens * (shares @ self.std) + shares @ self.mean
 
-    def _at(self, elapsed_ps: Tensor) -> tuple[Tensor, Tensor]:
-        shares = _between(elapsed_ps, self.times_ps)
-        return (shares @ self.mean)[:, :, None], (shares @ self.std)[:, :, None]
+
+def _rows(
+    elapsed_ps: Float[Tensor, "*cells"],
+    borrowed: Bool[Tensor, "*cells"],
+    times_ps: Float[Tensor, " times"],
+) -> Float[Tensor, "*cells rows"]:
+    """Return how much each row of a scale counts for a cell."""
+    of_times = _between(elapsed_ps, times_ps) * ~borrowed[..., None]
+    return torch.cat([of_times, borrowed[..., None].to(of_times)], dim=-1)
 
 
 def _between(
@@ -147,14 +161,21 @@ def reference_frames(
     known: Bool[Tensor, "batch frames residues"],
     template_nm: Float[Tensor, "sites 3"],
     resolution: Resolution,
+    hidden: Bool[Tensor, "batch residues"] | None = None,
 ) -> Reference:
     """Choose the reference of each residue of each window from its known cells.
 
-    A residue's own first known frame; else the rigid frame of the nearest known residue along the
-    chain, with the torsions of the template; else, in a window where nothing is known, the residue
-    of the template. Unknown sites that a known residue's rigid frame needs are filled in from the
-    template, placed on the known sites. The reference does not depend on the positions of unknown
-    cells, which must only be finite.
+    A residue's own first known frame; else its frame in the template, placed on the known residues.
+    What a hidden residue looks like is not to be shown: it borrows the frame of the nearest known
+    residue along the chain. The reference does not depend on the positions of unknown cells, which
+    must only be finite.
+
+    Args:
+        positions_nm: windows.
+        known: cells that are given.
+        template_nm: a typical conformation.
+        resolution: how sites hang on frames and torsions.
+        hidden: residues that are never known and may not be looked at; None for none.
     """
     own = known.any(dim=1)
     first = known.int().argmax(dim=1)
@@ -165,11 +186,15 @@ def reference_frames(
     conformation = positions_nm.gather(1, index).squeeze(1)
     if not bool(own.all()):
         conformation = _filled_from_template(conformation, own, template_nm, resolution)
-    rigid = resolution.frames(conformation)
-    lender = _nearest_own(own)
-    rows = torch.arange(len(own), device=own.device)[:, None]
-    torsions = resolution.torsions(conformation)
-    return Reference(conformation, rigid[rows, lender], torsions, own)
+    rigid, torsions = resolution.frames(conformation), resolution.torsions(conformation)
+    borrowed = torch.zeros_like(own)
+    if hidden is not None and bool(hidden.any()):
+        borrowed = hidden & ~own & own.any(dim=1, keepdim=True)
+        itself = torch.arange(own.shape[1], device=own.device).expand_as(own)
+        rows = torch.arange(len(own), device=own.device)[:, None]
+        rigid = rigid[rows, torch.where(borrowed, _nearest_own(own), itself)]
+        torsions = torsions * ~borrowed[..., None]
+    return Reference(conformation, rigid, torsions, own, borrowed)
 
 
 def superpose_on_reference(

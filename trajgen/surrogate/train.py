@@ -5,7 +5,7 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,8 +32,8 @@ from trajgen.seeding import derive_seed, torch_generator
 from trajgen.settings import Settings
 from trajgen.surrogate.checkpoints import save_surrogate
 from trajgen.surrogate.conditioning import TaskSettings
-from trajgen.surrogate.objective import Batch, draw_batch, window_losses
-from trajgen.surrogate.surrogate import Molecule, SurrogateSettings
+from trajgen.surrogate.objective import Batch, ask, draw_batch, joined, window_losses
+from trajgen.surrogate.surrogate import SurrogateSettings
 from trajgen.surrogate.training_windows import (
     MoleculeData,
     WindowSource,
@@ -42,6 +42,9 @@ from trajgen.surrogate.training_windows import (
 from trajgen.surrogate.transformer import DIMENSIONS, TrajectoryTransformer, WindowInputs
 
 logger = logging.getLogger(__name__)
+
+#: The number of a molecule, and windows of it.
+Part = tuple[int, Batch]
 
 
 class TrainingSettings(Settings):
@@ -105,7 +108,7 @@ def train_surrogate(
 ) -> Path:
     """Train a surrogate on datasets, one a molecule, and write it as a checkpoint.
 
-    Each step is of one molecule, drawn by seed; each is drawn as often as the others.
+    Each window of a step is of one molecule, drawn by seed, each as often as the others.
 
     The training state beside ``out`` lets the same call go on where a killed one stopped. Under
     ``accelerate launch`` every process calls this; the first one writes.
@@ -207,9 +210,7 @@ class Trainer:
         rate = training.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * fraction_done))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        number, batch = self._batch()
-        source = self.data[number].training
-        loss = self._gradients(source, batch, self.molecules[number])
+        loss = self._gradients(self._batch())
         self.accelerator.clip_grad_norm_(self.wrapped.parameters(), training.gradient_clip)
         self.wrapped_optimizer.step()
         self._update_average()
@@ -217,26 +218,27 @@ class Trainer:
         self.loss_sum, self.loss_count = self.loss_sum + loss, self.loss_count + 1
         return loss
 
-    def _velocity(self, x: Tensor, t: Tensor, window: WindowInputs) -> Tensor:
-        """Return the velocity in the precision of the settings, as float32."""
+    def _answer(self, x: Tensor, t: Tensor, window: WindowInputs) -> tuple[Tensor, Tensor]:
+        """Return velocity and types in the precision of the settings, as float32."""
         device, asked = self.accelerator.device.type, self.settings.training.precision
         bf16 = asked == "bf16" or (asked == "auto" and device == "cuda")
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            velocity: Tensor = self.wrapped(x, t, window)
-        return velocity.float()
+            velocity, types = self.wrapped(x, t, window)
+        return velocity.float(), types.float()
 
-    def _gradients(self, source: WindowSource, batch: Batch, molecule: Molecule) -> float:
+    def _gradients(self, parts: list[Part]) -> float:
         """Find the gradients of the mean loss of a batch, in parts that fit into memory."""
         while True:
             try:
-                return self._gradients_of_parts(source, batch, molecule)
+                return self._gradients_of_parts(parts)
             except torch.OutOfMemoryError as error:
                 if self.micro_batch == 1:
                     raise WorkError(
                         "the memory of the device is too small for one window; choose a smaller "
                         "model.window_frames or model.network.size"
                     ) from error
-            self.micro_batch = -(-min(self.micro_batch, len(batch.t)) // 2)
+            windows = sum(len(batch.t) for _, batch in parts)
+            self.micro_batch = -(-min(self.micro_batch, windows) // 2)
             torch.cuda.empty_cache()
             logger.warning(
                 "out of memory in step %d: from now on %d windows go through the network at once; "
@@ -244,19 +246,46 @@ class Trainer:
                 self.step, self.micro_batch, self.micro_batch,
             )  # fmt: skip
 
-    def _gradients_of_parts(self, source: WindowSource, batch: Batch, molecule: Molecule) -> float:
+    def _gradients_of_parts(self, parts: list[Part]) -> float:
         self.wrapped_optimizer.zero_grad()
-        windows, total = len(batch.t), 0.0
-        for begin in range(0, windows, self.micro_batch):
-            part = batch.take(slice(begin, begin + self.micro_batch))
-            last = begin + self.micro_batch >= windows
+        windows, total = sum(len(batch.t) for _, batch in parts), 0.0
+        micro_batches = _cut(parts, self.micro_batch)
+        for number, micro_batch in enumerate(micro_batches, start=1):
+            last = number == len(micro_batches)
             waiting = nullcontext() if last else self.accelerator.no_sync(self.wrapped)
             with waiting:  # gradients are averaged over processes once a step
-                losses = window_losses(self._velocity, source, part, molecule, self.settings.model)
-                self._require_finite(losses.detach(), part, source)
-                self.accelerator.backward(losses.sum() / windows)
-            total += float(losses.detach().sum())
-        return total / windows
+                loss = self._losses(self._answer, micro_batch).sum() / windows
+                self.accelerator.backward(loss)
+            total += float(loss.detach())
+        return total
+
+    def _losses(
+        self,
+        network: Callable[[Tensor, Tensor, WindowInputs], tuple[Tensor, Tensor]],
+        parts: list[Part],
+        held_out: bool = False,
+    ) -> Tensor:
+        """Return the losses of windows; molecules of as many residues go through at once."""
+        by_size: dict[int, list[Part]] = {}
+        for number, batch in parts:
+            by_size.setdefault(batch.known.shape[2], []).append((number, batch))
+        losses = []
+        for group in by_size.values():
+            sources = [self._source(number, held_out) for number, _ in group]
+            questions = [
+                ask(source, batch, self.molecules[number], self.settings.model)
+                for source, (number, batch) in zip(sources, group, strict=True)
+            ]
+            found = window_losses(network, joined(questions))
+            sizes = [len(batch.t) for _, batch in group]
+            for source, (_, batch), own in zip(sources, group, found.split(sizes), strict=True):
+                self._require_finite(own.detach(), batch, source)
+            losses.append(found)
+        return torch.cat(losses)
+
+    def _source(self, number: int, held_out: bool) -> WindowSource:
+        part = self.data[number]
+        return part.validation if held_out else part.training
 
     def add_to_curve(self) -> None:
         """Note the mean training loss since the last call, and the loss of held-out windows."""
@@ -324,31 +353,36 @@ class Trainer:
         self.loss_sum, self.loss_count = values["loss_sum"], values["loss_count"]
         self.seconds_before = values["seconds"]
 
-    def _batch(self) -> tuple[int, Batch]:
-        """Draw the molecule and the batch of this step, the same on all processes.
+    def _batch(self) -> list[Part]:
+        """Draw the molecules and the windows of this step, and return the share of this process.
 
-        Returns:
-            The number of the molecule, and the own share of the batch.
+        What is drawn does not depend on the processes.
         """
-        generator = torch_generator(derive_seed(self.seed, "surrogate-batch", index=self.step))
-        number = int(torch.randint(len(self.data), (), generator=generator))
         training = self.settings.training
-        batch = self._drawn(number, training.batch, training.context_noise_nm, generator)
+        generator = torch_generator(derive_seed(self.seed, "surrogate-batch", index=self.step))
+        numbers = torch.randint(len(self.data), (training.batch,), generator=generator).sort()[0]
         process, processes = self.accelerator.process_index, self.accelerator.num_processes
-        return number, batch.take(slice(process, None, processes))
+        own = torch.arange(training.batch) % processes == process
+        parts = []
+        for number in numbers.unique().tolist():
+            rows = numbers == number
+            count, noise_nm = int(rows.sum()), training.context_noise_nm
+            batch = self._drawn(number, self._source(number, False), count, noise_nm, generator)
+            if bool(own[rows].any()):
+                parts.append((number, batch.take(torch.nonzero(own[rows]).flatten())))
+        return parts
 
     def _drawn(
         self,
         number: int,
+        source: WindowSource,
         windows: int,
         context_noise_nm: float,
         generator: torch.Generator,
-        held_out: bool = False,
     ) -> Batch:
-        part = self.data[number]
         return draw_batch(
-            part.validation if held_out else part.training,
-            part.molecule.resolution,
+            source,
+            self.data[number].molecule.resolution,
             windows,
             self.settings.model.window_frames,
             self.settings.tasks,
@@ -361,18 +395,16 @@ class Trainer:
         """Return the loss of the averaged weights on held-out windows, with fixed draws."""
         training = self.settings.training
         held_out = [n for n, part in enumerate(self.data) if len(part.validation.lags_ps)]
-        losses = []
+        parts = []
         for number in held_out:
-            source = self.data[number].validation
             generator = torch_generator(derive_seed(self.seed, "surrogate-validation", 0, number))
             count = -(-training.validation_windows // len(held_out))
-            batch = self._drawn(number, count, 0.0, generator, held_out=True)
-            for begin in range(0, count, training.batch):
-                part = batch.take(slice(begin, begin + training.batch))
-                molecule = self.molecules[number]
-                losses.append(
-                    window_losses(self.averaged, source, part, molecule, self.settings.model)
-                )
+            source = self._source(number, held_out=True)
+            parts.append((number, self._drawn(number, source, count, 0.0, generator)))
+        losses = [
+            self._losses(self.averaged, part, held_out=True)
+            for part in _cut(parts, min(training.batch, self.micro_batch))
+        ]
         return float(torch.cat(losses).mean()) if losses else None
 
     @torch.no_grad()
@@ -391,6 +423,22 @@ class Trainer:
                 f"the loss is not finite in step {self.step} at {window}; look at those frames, or "
                 "lower training.learning_rate"
             )
+
+
+def _cut(parts: list[Part], windows: int) -> list[list[Part]]:
+    """Cut a batch into such with at most so many windows."""
+    pieces: list[list[Part]] = [[]]
+    room = windows
+    for number, batch in parts:
+        begin = 0
+        while begin < len(batch.t):
+            if room == 0:
+                pieces.append([])
+                room = windows
+            taken = batch.take(slice(begin, begin + room))
+            pieces[-1].append((number, taken))
+            begin, room = begin + len(taken.t), room - len(taken.t)
+    return [piece for piece in pieces if piece]
 
 
 def _accelerator(training: TrainingSettings, device: torch.device, out: Path) -> Accelerator:

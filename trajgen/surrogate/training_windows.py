@@ -140,6 +140,7 @@ class Survey:
         tokens: tokens of a sample of windows, not normalised.
         used: channels that mean something.
         elapsed_ps: time of each token since its key frame.
+        borrowed: tokens that are seen from the frame of another residue.
     """
 
     resolution: Resolution
@@ -148,6 +149,7 @@ class Survey:
     tokens: Float[Tensor, "cells channels"]
     used: Bool[Tensor, "cells channels"]
     elapsed_ps: Float[Tensor, " cells"]
+    borrowed: Bool[Tensor, " cells"]
 
 
 def read_training_data(
@@ -170,6 +172,7 @@ def read_training_data(
         torch.cat([found.tokens for found in surveys]),
         torch.cat([found.used for found in surveys]),
         elapsed_ps,
+        torch.cat([found.borrowed for found in surveys]),
         _scale_times(elapsed_ps),
     )
     lags_ps = np.concatenate([training.lags_ps for training, _ in sources])
@@ -194,7 +197,7 @@ def read_training_data(
 
 
 def survey(source: WindowSource, resolution: Resolution, length: int) -> Survey:
-    """Choose the template of a molecule, and sample tokens as forward simulation has them.
+    """Choose the template of a molecule, and sample tokens of forward simulation and of design.
 
     Raises:
         InputError: a frame has a chain that has come apart.
@@ -205,27 +208,41 @@ def survey(source: WindowSource, resolution: Resolution, length: int) -> Survey:
     windows = source.draw(MEASURED_WINDOWS, length, torch_generator(MEASURING_SEED))
     positions = source.positions_nm[windows.frames]
     residues = resolution.beads.n_beads
-    known = forward_mask(length, residues).expand(*positions.shape[:2], -1)
-    reference = reference_frames(positions, known, template, resolution)
-    aligned = superpose_on_reference(positions, known, reference, resolution)
-    asked = windows.present & ~known.any(dim=2)
-    tokens, chain = encode(aligned, reference, resolution), None
+    shape = (*positions.shape[:2], residues)
+    first = forward_mask(length, residues).expand(shape)
+    reference = reference_frames(positions, first, template, resolution)
+    aligned = superpose_on_reference(positions, first, reference, resolution)
+    chain = None
     if isinstance(resolution, AlphaCarbons):
         bonds = torch.tensor(resolution.beads.bonds, dtype=torch.long).reshape(-1, 2)
-        springs = measure_springs(bonds, aligned, reference, asked)
+        later = windows.present & ~first.any(dim=2)
+        springs = measure_springs(bonds, aligned, reference, later)
         # The range of all training frames, and not of a sample: rare lengths are lengths too.
         chain = BeadChain(springs, bonds, bond_range(source.positions_nm[frames], bonds))
-        change = whitening(reference, springs, mobile=torch.ones_like(reference.own))
-        tokens = change.whiten(tokens)
-    used = channels_in_use(resolution).expand(*tokens.shape[:2], -1, -1)
-    return Survey(
-        resolution,
-        template,
-        chain,
-        tokens[asked].flatten(0, 1),
-        used[asked].flatten(0, 1),
-        windows.times.times_ps[asked].repeat_interleave(residues),
-    )
+    present = windows.present[..., None]
+    used = channels_in_use(resolution).expand(*shape, -1)
+    elapsed_ps = windows.times.times_ps[..., None].expand(shape)
+    parts = []
+    for known in (first, _others_hidden(*shape)):
+        hidden = ~known.any(dim=1)
+        reference = reference_frames(positions, known, template, resolution, hidden)
+        aligned = superpose_on_reference(positions, known, reference, resolution)
+        tokens = encode(aligned, reference, resolution)
+        if chain is not None:
+            change = whitening(reference, chain.springs, mobile=~known.all(dim=1))
+            tokens = change.whiten(tokens)
+        asked = present & ~known
+        borrowed = reference.borrowed[:, None].expand(shape)
+        parts.append((tokens[asked], used[asked], elapsed_ps[asked], borrowed[asked]))
+    return Survey(resolution, template, chain, *map(torch.cat, zip(*parts, strict=True)))
+
+
+def _others_hidden(
+    windows: int, frames: int, residues: int
+) -> Bool[Tensor, "windows frames residues"]:
+    """Return masks of design: one residue of each window is known, each in turn."""
+    known = torch.arange(residues) == (torch.arange(windows) % residues)[:, None]
+    return known[:, None].expand(-1, frames, -1)
 
 
 def _require_different(datasets: Sequence[Dataset]) -> None:
@@ -313,7 +330,7 @@ def _lags(
 
 def _scale_times(elapsed_ps: Tensor) -> Float[Tensor, " times"]:
     """Return the times that the scale of tokens is measured at, even in log time."""
-    first, last = float(elapsed_ps.min()), float(elapsed_ps.max())
+    first, last = float(elapsed_ps[elapsed_ps > 0].min()), float(elapsed_ps.max())
     count = 1 + round(SCALES_PER_DECADE * math.log10(last / first))
     return torch.tensor(np.geomspace(first, last, count), dtype=torch.float32)
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from trajgen.geometry.frames import RigidFrames
-from trajgen.residues import N_BEAD_TYPES
+from trajgen.residues import N_BEAD_TYPES, UNKNOWN_TYPE
 from trajgen.settings import Settings
 from trajgen.surrogate.key_frame import KeyFrameEncoder
 from trajgen.surrogate.layers import Block, modulate, sinusoids, zero_linear
@@ -28,16 +28,17 @@ class Dimensions:
 DIMENSIONS = {
     "tiny": Dimensions(width=64, blocks=3, heads=4, encoder_rounds=2),
     "small": Dimensions(width=192, blocks=6, heads=6, encoder_rounds=3),
+    "base": Dimensions(width=384, blocks=9, heads=6, encoder_rounds=4),
 }
-SizeName = Literal["tiny", "small"]
+SizeName = Literal["tiny", "small", "base"]
 
 
 class NetworkSettings(Settings):
     """The size of the network.
 
     Attributes:
-        size: ``tiny`` (0.3 million parameters, for minutes on a laptop) or ``small``
-            (5 million).
+        size: ``tiny`` (0.3 million parameters, for minutes on a laptop), ``small`` (6 million) or
+            ``base`` (35 million, for a GPU).
     """
 
     size: SizeName = "small"
@@ -58,6 +59,7 @@ class WindowInputs:
         torsions: reference torsions of each residue, radian.
         own: whether that frame is the residue's own, and not borrowed.
         residue_types: bead type of each residue.
+        hidden: residues of which the network is not told what they are, nor how they mostly look.
         lag_ps: time between frames.
         temperature_K: temperature.
     """
@@ -70,7 +72,8 @@ class WindowInputs:
     reference: RigidFrames
     torsions: Float[Tensor, "batch beads torsions"]
     own: Bool[Tensor, "batch beads"]
-    residue_types: Int[Tensor, " beads"]
+    residue_types: Int[Tensor, "batch beads"]
+    hidden: Bool[Tensor, "batch beads"]
     lag_ps: Float[Tensor, " batch"]
     temperature_K: Float[Tensor, " batch"]
 
@@ -109,27 +112,33 @@ class TrajectoryTransformer(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.adapt_out = nn.Sequential(nn.SiLU(), zero_linear(width, 2 * width))
         self.project_out = zero_linear(width, channels)
+        self.types_out = zero_linear(width, N_BEAD_TYPES)
 
     def forward(
         self,
         x: Float[Tensor, "batch frames beads channels"],
         t: Float[Tensor, " batch"],
         window: WindowInputs,
-    ) -> Float[Tensor, "batch frames beads channels"]:
-        """Return the velocity at the noisy tokens ``x`` and flow times ``t``."""
-        return self.velocity(x, t, self.prepare(window))
+    ) -> tuple[Float[Tensor, "batch frames beads channels"], Float[Tensor, "batch beads types"]]:
+        """Return the velocity at the noisy tokens ``x`` and flow times ``t``, and residue types.
+
+        The latter are logarithms of how likely each type is, up to a constant; see ``answer``.
+        """
+        return self.answer(x, t, self.prepare(window))
 
     def prepare(self, window: WindowInputs) -> Prepared:
         """Compute what does not depend on flow time: once a window, not once an evaluation."""
-        beads = len(window.residue_types)
+        beads = window.residue_types.shape[1]
         place = sinusoids(
             torch.arange(beads, device=window.known.device).float(), self.width, longest=1000.0
         )
-        residues = self.residue_type(window.residue_types) + place
-        residues = residues + self.template_in(window.template_tokens)
+        told = ~window.hidden[..., None]
+        types = torch.where(window.hidden, UNKNOWN_TYPE, window.residue_types)
+        residues = self.residue_type(types) + place
+        residues = residues + self.template_in(window.template_tokens * told)
         if self.torsions_in is not None:
             angles = torch.cat([window.torsions.sin(), window.torsions.cos()], dim=-1)
-            residues = residues + self.torsions_in(angles)
+            residues = residues + self.torsions_in(angles * told)
         key_frame = self.encoder(residues, window.reference, window.own)
         known = self.known_in(window.known_tokens) + self.known_mask(window.known.long())
         # A factor of 10 in lag moves the phase by 23; 10 K move it by 1.
@@ -145,13 +154,37 @@ class TrajectoryTransformer(nn.Module):
         prepared: Prepared,
     ) -> Float[Tensor, "batch frames beads channels"]:
         """Return the velocity at ``x`` and ``t`` for windows that are prepared already."""
+        return self.answer(x, t, prepared)[0]
+
+    def answer(
+        self,
+        x: Float[Tensor, "batch frames beads channels"],
+        t: Float[Tensor, " batch"],
+        prepared: Prepared,
+    ) -> tuple[Float[Tensor, "batch frames beads channels"], Float[Tensor, "batch beads types"]]:
+        """Return the velocity, and what residues look like: logarithms of chances of each type.
+
+        The latter are up to a constant, and mean something for hidden residues and clean tokens.
+        """
         flow_time = self.flow_time(sinusoids(100 * t.float(), self.width, longest=1000.0))
         condition = prepared.condition + flow_time
         features = self.noisy_in(x) + prepared.cells
         for block in self.blocks:
             features = block(features, condition, prepared.places, prepared.present)
+        features = self.norm(features)
         shift, scale = self.adapt_out(condition)[:, None, None, :].chunk(2, dim=-1)
-        return self.project_out(modulate(self.norm(features), shift, scale))
+        velocity = self.project_out(modulate(features, shift, scale))
+        return velocity, self.types_out(_mean_over_frames(features, prepared.present))
+
+
+def _mean_over_frames(
+    features: Float[Tensor, "batch frames beads width"],
+    present: Bool[Tensor, "batch frames"] | None,
+) -> Float[Tensor, "batch beads width"]:
+    if present is None:
+        return features.mean(dim=1)
+    shares = present / present.sum(dim=1, keepdim=True)
+    return (features * shares[:, :, None, None]).sum(dim=1)
 
 
 def _two_layers(width_in: int, width: int) -> nn.Module:

@@ -1,0 +1,94 @@
+"""Design: residues are told from how others move, and the same noise gives the same design."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command import succeed
+from test_forward import SETTINGS, STARTS
+from toy_chain import LAG_PS, tiny_settings, wobbling_chain
+
+from trajgen.data.records import BeadFrames
+from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
+from trajgen.data.topology import BeadTopology
+from trajgen.data.writers import write_structure
+from trajgen.errors import InputError
+from trajgen.surrogate.checkpoints import load_surrogate
+from trajgen.surrogate.conditioning import TASKS, TaskSettings
+from trajgen.surrogate.design import LETTERS, design
+from trajgen.surrogate.surrogate import Surrogate
+from trajgen.surrogate.train import train_surrogate
+
+CPU = torch.device("cpu")
+KNOWN = np.array([True, True, False, True, True])
+RESIDUES = {"G": ("GLY", "TYR", "GLY", "PRO", "GLU"), "W": ("GLY", "TYR", "TRP", "PRO", "GLU")}
+
+
+def chains(letter: str, seed: int, frames: int = 60) -> np.ndarray:
+    """Return a chain that is longer where its middle residue is TRP."""
+    return wobbling_chain(frames, seed) * np.float32(1.25 if letter == "W" else 1.0)
+
+
+def make(path: Path, letter: str) -> Dataset:
+    topology = BeadTopology.from_residues(RESIDUES[letter])
+    dataset = Dataset.create(path, DatasetHeader(topology))
+    for seed in range(3):
+        label = ShardLabel(f"s{seed}", "import", "springs", 300.0, LAG_PS)
+        ids = np.zeros(60, dtype=np.int64)
+        dataset.append_beads(label, BeadFrames(topology, chains(letter, seed), ids, LAG_PS))
+    return dataset
+
+
+def trained(folder: Path, steps: int) -> Path:
+    tasks = TaskSettings(**{**dict.fromkeys(TASKS, 0.0), "design": 1.0})
+    settings = tiny_settings(steps, learning_rate=4e-3, validate_every=steps)
+    settings = settings.model_copy(update={"tasks": tasks})
+    datasets = [make(folder / letter, letter) for letter in RESIDUES]
+    return train_surrogate(datasets, folder / "model", settings, 1, CPU)
+
+
+@pytest.mark.slow
+def test_a_residue_is_told_by_how_the_others_move(tmp_path: Path):
+    model = trained(tmp_path, 400)
+    for letter, residues in RESIDUES.items():
+        topology, frames = BeadTopology.from_residues(residues), chains(letter, 9, 30)
+        write_structure(tmp_path / f"{letter}.pdb", topology, frames[0])
+        surrogate = load_surrogate(model, CPU, tmp_path / f"{letter}.pdb")
+        found = design(surrogate, frames, KNOWN, 24, LAG_PS, SETTINGS, 1)
+        assert found.chances.shape == (24, 1, 20)
+        np.testing.assert_allclose(found.chances.sum(axis=-1), 1)
+        assert found.chances[:, 0, LETTERS.index(letter)].mean() > 0.6
+        assert found.sequences("GYXPE").count(f"GY{letter}PE") > 14
+        hidden = frames.copy()
+        hidden[:, 2] = 0.0
+        again = design(surrogate, hidden, KNOWN, 24, LAG_PS, SETTINGS, 1)
+        assert np.array_equal(found.chances, again.chances)
+
+
+def test_the_command_writes_sequences_and_chances(tmp_path: Path):
+    model = trained(tmp_path, 2)
+    topology = BeadTopology.from_residues(RESIDUES["W"])
+    write_structure(tmp_path / "a.pdb", topology, chains("W", 9)[0])
+    np.savez(
+        tmp_path / "t.npz", positions=chains("W", 9)[None], time_step_ps=LAG_PS,
+        topology=json.dumps(topology.to_dict()),
+    )  # fmt: skip
+    said = succeed(
+        "generate", "design", model, "--known", tmp_path / "t.npz", "--topology",
+        tmp_path / "a.pdb", "--residues", "1-2,4-5", "--samples", 8, "--device", "cpu", "--out",
+        tmp_path / "designs.json",
+    ).out  # fmt: skip
+    values = json.loads((tmp_path / "designs.json").read_text())
+    assert sum(row["designs"] for row in values["sequences"]) == 8
+    assert list(values["chances"]) == ["3"]
+    assert values["sequences"][0]["sequence"] in said
+    assert "model_sha256" in values
+
+
+def test_bad_requests_are_refused_with_what_is_wanted(surrogate: Surrogate):
+    with pytest.raises(InputError, match="samples is 0"):
+        design(surrogate, STARTS, KNOWN, 0, LAG_PS, SETTINGS, 1)
+    with pytest.raises(InputError, match="5 of 5 residues are known"):
+        design(surrogate, STARTS, np.ones(5, dtype=bool), 1, LAG_PS, SETTINGS, 1)
