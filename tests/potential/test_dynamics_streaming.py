@@ -221,7 +221,11 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(
     (tmp_path / "whole").mkdir()
     simulate_to_file(potential, starts, SETTINGS, 5, tmp_path / "whole" / "sim.npz")
     out = tmp_path / "cut" / "sim.npz"
-    waits = np.random.default_rng(1).uniform(0.02, 0.4, size=8)
+    began = time.monotonic()
+    in_process(potential, starts, tmp_path / "timed" / "sim.npz", None).join(60)
+    # From shortly after a run begins to shortly before it ends, however fast the machine is.
+    shares = np.sort(np.random.default_rng(1).uniform(0.02, 0.9, size=8))
+    waits = shares * (time.monotonic() - began)
     kills = 0
 
     def finished() -> bool:
