@@ -79,9 +79,8 @@ def describe(model: AllHeavyAtoms, frames: torch.Tensor) -> Molecule:
     tokens = encode(aligned, reference, model).flatten(0, 2)
     used = channels_in_use(model).repeat(20 * FRAMES, 1)
     elapsed = LAG_PS * torch.arange(FRAMES).repeat(20).repeat_interleave(len(SEQUENCE)).float()
-    scale = TokenScale.measure(
-        tokens, used, elapsed.clamp(min=LAG_PS), torch.tensor([10.0, 1000.0])
-    )
+    grid, borrowed = torch.tensor([LAG_PS, FRAMES * LAG_PS]), torch.zeros(len(tokens)).bool()
+    scale = TokenScale.measure(tokens, used, elapsed.clamp(min=LAG_PS), borrowed, grid)
     return Molecule(model, frames[0], None, (LAG_PS, LAG_PS), (TEMPERATURE_K,), scale)
 
 
