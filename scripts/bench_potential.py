@@ -56,11 +56,14 @@ Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def make_potential(residues: tuple[str, ...], **sizes: Any) -> Potential:
-    """Return a potential with plausible priors and random weights, in float32."""
+    """Return a potential with plausible priors and random weights, in float32.
+
+    It sees distances alone where nothing else is said, as the rivals do.
+    """
     settings = PotentialSettings(
         temperature_K=TEMPERATURE_K,
         priors=PriorSettings(),
-        network=NetworkSettings(**{"blocks": 3, "features": 128, **sizes}),
+        network=NetworkSettings(**{"blocks": 3, "features": 128, "handed": False, **sizes}),
         topology=BeadTopology.from_residues(residues).to_dict(),
     )
     potential = Potential(settings, seed=1)
