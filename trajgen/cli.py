@@ -432,9 +432,7 @@ def generate_upsample(
         model, topology or source, config, sets, temperature, device
     )
     known = _read_known(source, topology, surrogate)
-    interval = interval_ps or known.time_step_ps
-    if interval is None:
-        raise InputError(f"{source} does not say how far its frames are apart; add --interval-ps")
+    interval = _interval_ps(interval_ps, known, source)
     prepare_output(out, 1)
     rollouts = upsample(
         surrogate, known.positions_nm, factor, interval, settings, seed, choose_progress()
@@ -480,9 +478,7 @@ def generate_inpaint(
         model, topology or known, config, sets, temperature, device
     )
     given = _read_known(known, topology, surrogate)
-    interval = interval_ps or given.time_step_ps
-    if interval is None:
-        raise InputError(f"{known} does not say how far its frames are apart; add --interval-ps")
+    interval = _interval_ps(interval_ps, given, known)
     prepare_output(out, replicas)
     rollouts = inpaint(
         surrogate,
@@ -538,9 +534,7 @@ def generate_design(
         model, topology or known, config, sets, temperature, device
     )
     given = _read_known(known, topology, surrogate)
-    interval = interval_ps or given.time_step_ps
-    if interval is None:
-        raise InputError(f"{known} does not say how far its frames are apart; add --interval-ps")
+    interval = _interval_ps(interval_ps, given, known)
     require_output(out)
     mask = _read_residues(residues, surrogate.beads.n_beads)
     made = design(
@@ -764,6 +758,14 @@ def _read_known(
     atoms = join_chunks(chunks)
     places = places_of(wanted, atoms.topology, path)
     return replace(atoms, topology=wanted, positions_nm=atoms.positions_nm[:, places], forces=None)
+
+
+def _interval_ps(asked_ps: float | None, frames: "BeadFrames | AtomFrames", path: Path) -> float:
+    """Return the time between frames: what was asked, else what they say."""
+    interval_ps = asked_ps or frames.time_step_ps
+    if interval_ps is None:
+        raise InputError(f"{path} does not say how far its frames are apart; add --interval-ps")
+    return interval_ps
 
 
 def _read_residues(text: str, count: int) -> "np.ndarray":
