@@ -34,11 +34,6 @@ class Windows:
     times_ps: Float64[np.ndarray, "windows length"]
     lag_ps: Float64[np.ndarray, " windows"]
 
-    @property
-    def n_windows(self) -> int:
-        """The number of windows."""
-        return len(self.frames)
-
 
 @dataclass(frozen=True)
 class Runs:

@@ -134,12 +134,3 @@ def require_lag(surrogate: Surrogate, lag_ps: float) -> None:
             f"lag_ps is {lag_ps:g}, but the surrogate was trained at lags of {shortest:g} to "
             f"{longest:g} ps; ask for one of these, or train one at {lag_ps:g}"
         )
-
-
-def require_known_residues(residues: Bool[np.ndarray, " residues"]) -> None:
-    """Raise InputError where no residue is known, or none is left to generate."""
-    if not residues.any() or residues.all():
-        raise InputError(
-            f"{int(residues.sum())} of {len(residues)} residues are known; wanted is at least one, "
-            "and one that is not"
-        )

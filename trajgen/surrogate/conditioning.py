@@ -137,14 +137,19 @@ def inpaint_mask(
     Raises:
         InputError: no residue is known, or all are.
     """
+    require_known_residues(residues)
+    known = residues.expand(frames, -1).clone()
+    known[0] |= first_frame
+    return known
+
+
+def require_known_residues(residues: Bool[Tensor, " residues"]) -> None:
+    """Raise InputError where no residue is known, or none is left to generate."""
     if not bool(residues.any()) or bool(residues.all()):
         raise InputError(
             f"{int(residues.sum())} of {len(residues)} residues are known; wanted is at least one, "
             "and one that is not"
         )
-    known = residues.expand(frames, -1).clone()
-    known[0] |= first_frame
-    return known
 
 
 def draw_tasks(

@@ -18,9 +18,9 @@ from trajgen.seeding import derive_seed, torch_generator
 from trajgen.surrogate.completing import (
     RolloutSettings,
     checked_frames,
-    require_known_residues,
     require_lag,
 )
+from trajgen.surrogate.conditioning import require_known_residues
 from trajgen.surrogate.surrogate import Surrogate, WindowTimes
 
 #: One-letter codes in the order of the columns of chances.
@@ -81,7 +81,7 @@ def design(
     """
     require_lag(surrogate, lag_ps)
     given = checked_frames(surrogate, known_nm, "frames")
-    require_known_residues(residues)
+    require_known_residues(torch.from_numpy(residues))
     length = min(surrogate.settings.window_frames, len(given))
     if samples < 1 or length < 2:
         raise InputError(

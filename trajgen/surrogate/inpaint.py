@@ -13,9 +13,9 @@ from trajgen.surrogate.completing import (
     checked_frames,
     complete_windows,
     intact_frames,
-    require_known_residues,
     require_lag,
 )
+from trajgen.surrogate.conditioning import require_known_residues
 from trajgen.surrogate.surrogate import Surrogate
 
 
@@ -50,7 +50,7 @@ def inpaint(
     """
     require_lag(surrogate, lag_ps)
     given = checked_frames(surrogate, known_nm, "frames")
-    require_known_residues(residues)
+    require_known_residues(torch.from_numpy(residues))
     if replicas < 1 or len(given) < 2:
         raise InputError(
             f"replicas is {replicas} and the trajectory has {len(given)} frames; wanted are at "
