@@ -94,7 +94,7 @@ def import_reference(data: Path, out: Path) -> Dataset:
 def split_dataset(dataset: Dataset, out: Path, holdout: float) -> tuple[Dataset, BeadFrames]:
     """Return a dataset of the trajectories to train on, and the frames of the others."""
     frames = dataset.read_all_beads()
-    kept, held_out = split_by_segment(frames, holdout, seed=0)
+    kept, held_out = split_by_segment(frames.segments, holdout, seed=0)
     folder = out / "data-training"
     if not folder.exists():
         training = Dataset.create(folder, DatasetHeader(frames.topology))

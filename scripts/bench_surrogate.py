@@ -24,30 +24,30 @@ from rich.table import Table
 
 from al.molecule.peptide import build_peptide, extended_backbone
 from al.molecule.settings import CapSettings
-from trajgen.data.records import BeadFrames
+from trajgen.data.records import Timeline
+from trajgen.data.stored_positions import StoredPositions
 from trajgen.data.trajectories import solute_of
 from trajgen.data.windows import Runs
 from trajgen.device import choose_device, fix_threads
 from trajgen.files import write_json
 from trajgen.surrogate.completing import RolloutSettings
-from trajgen.surrogate.conditioning import TaskSettings, draw_tasks, forward_mask
+from trajgen.surrogate.conditioning import TaskSettings, forward_mask
 from trajgen.surrogate.forward import forward
-from trajgen.surrogate.objective import Batch, ask, window_losses
+from trajgen.surrogate.objective import ask, draw_batch, window_losses
 from trajgen.surrogate.resolutions import AllHeavyAtoms
 from trajgen.surrogate.surrogate import Molecule, Surrogate, SurrogateSettings
 from trajgen.surrogate.tokens import (
     TokenScale,
-    channel_count,
     channels_in_use,
     encode,
     reference_frames,
     superpose_on_reference,
 )
-from trajgen.surrogate.training_windows import FrameSources, WindowSource
 from trajgen.surrogate.transformer import Dimensions, TrajectoryTransformer
+from trajgen.surrogate.window_source import WindowPool, WindowSource
 
 SEQUENCE = "GYDPETGTWG"
-FRAMES, LAG_PS, TEMPERATURE_K = 100, 10.0, 300.0
+FRAMES, LAG_PS, TEMPERATURE_K, CONTEXT_NOISE_NM = 100, 10.0, 300.0, 0.005
 SIZE = Dimensions(width=128, blocks=4, heads=4, encoder_rounds=2)
 #: What the code of MDGen took on 2 cores: seconds a step, frames a second.
 MDGEN_STEP_S, MDGEN_FRAMES_PER_S = 0.68, 113.0
@@ -102,36 +102,24 @@ def training_step(
     device: torch.device,
 ) -> Callable[[], None]:  # fmt: skip
     """Return one optimizer step of a batch of windows of all tasks."""
-    beads = BeadFrames(
-        molecule.resolution.beads,
-        np.zeros((len(frames), len(SEQUENCE), 3), np.float32),
-        np.zeros(len(frames), np.int64),
-        LAG_PS,
-    )
+    timeline = Timeline(np.zeros(len(frames), np.int64), LAG_PS)
+    pool = WindowPool(Runs.find([timeline]), np.array([LAG_PS]))
     source = WindowSource(
-        frames,
+        StoredPositions((frames,), ("made",)),
         torch.full((len(frames),), TEMPERATURE_K),
-        Runs.find([beads]),
-        np.array([LAG_PS]),
-        FrameSources(("made",), (0,)),
+        pool,
+        pool,
     )
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
     settings = SurrogateSettings(resolution="heavy", window_frames=FRAMES)
-    here = molecule.to(device)
+    tasks, here = TaskSettings(), molecule.to(device)
 
     def step() -> None:
-        windows = source.draw(batch, FRAMES, generator(1))
-        drawn = draw_tasks(windows.present, len(SEQUENCE), TaskSettings(), generator(2))
-        shape = (batch, FRAMES, len(SEQUENCE), channel_count(7))
-        times = windows.times
-        made = Batch(
-            windows.frames, drawn.known, drawn.present, drawn.hidden, times.times_ps, times.lag_ps,
-            times.temperature_K, torch.rand(batch, generator=generator(3)),
-            torch.randn(shape, generator=generator(4)),
-            torch.zeros(batch, FRAMES, frames.shape[1], 3),
-        )  # fmt: skip
+        drawn = draw_batch(
+            source, molecule.resolution, batch, FRAMES, tasks, CONTEXT_NOISE_NM, generator(1)
+        )
         optimizer.zero_grad()
-        window_losses(network, ask(source, made, here, settings)).mean().backward()
+        window_losses(network, ask(source, drawn, here, settings)).mean().backward()
         optimizer.step()
 
     return step

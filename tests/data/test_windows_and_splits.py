@@ -1,5 +1,7 @@
 """Windows stay inside their segments; splits hold out whole segments."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -105,6 +107,28 @@ def test_runs_end_where_frames_may_not_be_used() -> None:
     assert runs.count(1.0, 5) == 3 + 7
 
 
+@given(
+    weights=st.lists(st.sampled_from([0.0, 0.25, 1.0, 7.0]), min_size=12, max_size=30),
+    cut=st.integers(3, 9),
+)
+def test_windows_begin_by_weight(weights: list[float], cut: int) -> None:
+    lengths = [cut, len(weights) - cut]
+    runs = replace(Runs.find([part_of(lengths)]), weights=np.array(weights))
+    starts = [i for i in range(len(weights)) if i < cut - 2 or cut <= i < len(weights) - 2]
+    total = sum(weights[i] for i in starts)
+    if total == 0:
+        with pytest.raises(InputError, match="no run of frames has a window"):
+            runs.draw(np.ones(1), 3, np.zeros(1))
+        return
+    places = (np.arange(2000) + 0.5) / 2000
+    windows = runs.draw(np.ones(2000), 3, places)
+    found = np.bincount(windows.frames[:, 0], minlength=len(weights))
+    wanted = np.zeros(len(weights))
+    wanted[starts] = np.array(weights)[starts] / total
+    assert np.abs(found / 2000 - wanted).max() <= 1e-3
+    assert (np.diff(windows.frames, axis=1) == 1).all()
+
+
 def test_windows_of_two_frames_are_refused() -> None:
     with pytest.raises(InputError, match="a window of 2 frames is too short"):
         Runs.find([part_of([9])]).count(1.0, 2)
@@ -113,22 +137,22 @@ def test_windows_of_two_frames_are_refused() -> None:
 @given(lengths=st.lists(st.integers(1, 20), min_size=2, max_size=20), seed=st.integers(0, 9))
 def test_a_split_holds_out_whole_segments(lengths: list[int], seed: int) -> None:
     frames = part_of(lengths)
-    train, validation = split_by_segment(frames, 0.2, seed)
+    train, validation = split_by_segment(frames.segments, 0.2, seed)
     assert (train ^ validation).all()
     assert train.any()
     assert not set(frames.segments[train]) & set(frames.segments[validation])
     assert validation.sum() < 0.2 * frames.n_frames + max(lengths)
-    again = split_by_segment(frames, 0.2, seed)[1]
+    again = split_by_segment(frames.segments, 0.2, seed)[1]
     np.testing.assert_array_equal(validation, again)
 
 
 def test_one_segment_holds_out_its_end_and_no_share_holds_out_nothing() -> None:
     frames = part_of([10])
-    train, validation = split_by_segment(frames, 0.3, seed=0)
+    train, validation = split_by_segment(frames.segments, 0.3, seed=0)
     np.testing.assert_array_equal(np.flatnonzero(validation), [7, 8, 9])
     assert train.sum() == 7
-    assert not split_by_segment(frames, 0.0, seed=0)[1].any()
+    assert not split_by_segment(frames.segments, 0.0, seed=0)[1].any()
     with pytest.raises(InputError, match="validation_fraction"):
-        split_by_segment(frames, 1.0, seed=0)
+        split_by_segment(frames.segments, 1.0, seed=0)
     with pytest.raises(InputError, match="at least 2"):
-        split_by_segment(part_of([1]), 0.3, seed=0)
+        split_by_segment(part_of([1]).segments, 0.3, seed=0)

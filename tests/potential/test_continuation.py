@@ -99,7 +99,7 @@ def test_old_frames_are_kept_in_mind_only_where_batches_mix(tmp_path, regions):
 def test_frames_are_split_again_as_they_were(tmp_path, regions):
     stretched, bent = regions
     dataset = write_dataset(tmp_path / "data", stretched)
-    in_train, in_validation = split_by_segment(stretched, 0.2, 5)
+    in_train, in_validation = split_by_segment(stretched.segments, 0.2, 5)
     grow(dataset, bent, "one")
     grow(dataset, bent, "two")
     shards = [(entry.label.name, entry.sha256) for entry in dataset.entries]

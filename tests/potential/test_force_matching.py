@@ -103,7 +103,7 @@ def test_card_tells_what_was_done(tmp_path):
     frames = read_labelled_frames(dataset).frames
     priors = fit_priors(frames, TEMPERATURE_K, PriorSettings()).priors
     labels = make_labels(frames, priors, use_weights=False)
-    held_out = labels.take(np.flatnonzero(split_by_segment(frames, 0.2, 3)[1]))
+    held_out = labels.take(np.flatnonzero(split_by_segment(frames.segments, 0.2, 3)[1]))
     error = mean_force_error(potential.network, held_out)
     assert error == pytest.approx(card["best_validation_loss"], rel=1e-5)
 
@@ -176,7 +176,7 @@ def test_the_kept_committee_is_the_best_of_its_mean(tmp_path):
     frames = read_labelled_frames(dataset).frames
     priors = fit_priors(frames, TEMPERATURE_K, PriorSettings()).priors
     held_out = make_labels(frames, priors, use_weights=False).take(
-        np.flatnonzero(split_by_segment(frames, 0.2, 3)[1])
+        np.flatnonzero(split_by_segment(frames.segments, 0.2, 3)[1])
     )
     error = mean_force_error(potential.network, held_out)
     assert error == pytest.approx(card["best_validation_loss"], rel=1e-5)

@@ -7,7 +7,9 @@ from trajgen.surrogate.conditioning import (
     TASKS,
     Tasks,
     TaskSettings,
-    draw_tasks,
+    begins_in_equilibrium,
+    choose_tasks,
+    draw_masks,
     forward_mask,
     inpaint_mask,
     interpolate_mask,
@@ -48,7 +50,8 @@ def drawn(settings: dict[str, float], windows: int = 4000, frames: int = 7) -> T
     present[::2, 5:] = False
     zeros = dict.fromkeys(TASKS, 0.0)
     generator = torch.Generator().manual_seed(0)
-    tasks = draw_tasks(present, 3, TaskSettings(**{**zeros, **settings}), generator)
+    chosen = choose_tasks(windows, TaskSettings(**{**zeros, **settings}), generator)
+    tasks = draw_masks(chosen, present, 3, generator)
     asked = tasks.present[:, :, None] & ~tasks.known
     assert asked.any(dim=2).any(dim=1).all()
     assert not (tasks.known & ~tasks.present[:, :, None]).any()
@@ -101,6 +104,16 @@ def test_types_of_unknown_residues_are_asked_in_design_alone():
     assert abs(float(asked.float().mean()) - 0.5) < 0.03
     assert torch.equal(tasks.hidden[asked], ~tasks.known[asked].any(dim=1))
     assert not tasks.known[asked][:, 0].all(dim=1).any()
+
+
+def test_tasks_that_ask_for_the_first_frame_are_told_apart():
+    assert begins_in_equilibrium(torch.arange(6)).tolist() == [False] * 3 + [True] * 3
+    shown = drawn({"forward": 1.0, "interpolate": 1.0, "upsample": 1.0})
+    assert shown.known[:, 0].all()
+    left = TaskSettings(forward=2.0).with_known_start()
+    assert left.weights() == (2.0, 0.5, 0.5, 0.0, 0.0, 0.0)
+    with pytest.raises(InputError, match="the data have none; train forward, interpolate"):
+        TaskSettings(forward=0, interpolate=0, upsample=0).with_known_start()
 
 
 def test_weights_that_are_all_zero_are_refused():

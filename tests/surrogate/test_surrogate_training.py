@@ -36,8 +36,9 @@ from trajgen.surrogate.conditioning import TaskSettings, forward_mask
 from trajgen.surrogate.forward import forward
 from trajgen.surrogate.objective import window_losses
 from trajgen.surrogate.surrogate import SurrogateSettings, WindowTimes, encode_windows
+from trajgen.surrogate.survey import typical_frame
 from trajgen.surrogate.train import TrainSettings, train_surrogate
-from trajgen.surrogate.training_windows import read_training_data, typical_frame
+from trajgen.surrogate.training_windows import read_training_data
 
 CPU = torch.device("cpu")
 
@@ -251,11 +252,13 @@ def test_a_molecule_of_two_beads_is_refused(tmp_path: Path):
 
 def test_windows_never_cross_segments_nor_the_split(dataset: Dataset):
     model = SurrogateSettings(window_frames=6)
-    (data,) = read_training_data([dataset], model, 0.1, 1)
+    (data,) = read_training_data([dataset], model, 0.1, 0.0, 1)
     joined = dataset.read_all_beads()
     sides = []
     for source in (data.training, data.validation):
-        windows = source.draw(500, 6, torch.Generator().manual_seed(0))
+        windows = source.draw(
+            6, torch.zeros(500, dtype=torch.bool), torch.Generator().manual_seed(0)
+        )
         segments = joined.segments[windows.frames.numpy()]
         assert (segments == segments[:, :1]).all()
         sides.append(set(segments[:, 0].tolist()))
@@ -264,23 +267,25 @@ def test_windows_never_cross_segments_nor_the_split(dataset: Dataset):
 
 
 def test_lags_are_those_that_the_data_allow_even_in_log_time(dataset: Dataset):
-    (data,) = read_training_data([dataset], SurrogateSettings(window_frames=6), 0.1, 1)
+    (data,) = read_training_data([dataset], SurrogateSettings(window_frames=6), 0.1, 0.0, 1)
     # 199 steps of 2 ps hold two windows of five lags up to 39.8 ps.
     assert data.molecule.lags_ps == pytest.approx((2.0, 39.8))
-    windows = data.training.draw(4000, 6, torch.Generator().manual_seed(0))
+    windows = data.training.draw(
+        6, torch.zeros(4000, dtype=torch.bool), torch.Generator().manual_seed(0)
+    )
     lags = windows.times.lag_ps.log() / np.log(39.8 / 2)
     assert 0.42 < float((lags - lags.min()).mean()) < 0.58
     whole = windows.times.times_ps[:, 1] == windows.times.lag_ps
     assert whole[windows.present[:, 2]].all()
     chosen = SurrogateSettings(window_frames=6, shortest_lag_ps=4, longest_lag_ps=8)
-    (data,) = read_training_data([dataset], chosen, 0.1, 1)
+    (data,) = read_training_data([dataset], chosen, 0.1, 0.0, 1)
     assert data.molecule.lags_ps == (4, 8)
 
 
 def test_a_lag_that_frames_do_not_meet_is_refused(dataset: Dataset):
     settings = SurrogateSettings(window_frames=6, shortest_lag_ps=3.0, longest_lag_ps=9.0)
     with pytest.raises(InputError, match="shortest_lag_ps is 3, which is no multiple"):
-        read_training_data([dataset], settings, 0.1, 1)
+        read_training_data([dataset], settings, 0.1, 0.0, 1)
 
 
 def test_temperatures_of_shards_reach_their_windows(tmp_path: Path):
@@ -288,12 +293,82 @@ def test_temperatures_of_shards_reach_their_windows(tmp_path: Path):
     label = ShardLabel("warm", "import", "springs", 400.0, LAG_PS)
     ids = np.zeros(40, dtype=np.int64)
     dataset.append_beads(label, BeadFrames(TOPOLOGY, wobbling_chain(40, 1), ids, LAG_PS))
-    (data,) = read_training_data([dataset], tiny_settings(2).model, 0.0, 1)
-    windows = data.training.draw(200, 6, torch.Generator().manual_seed(0))
+    (data,) = read_training_data([dataset], tiny_settings(2).model, 0.0, 0.0, 1)
+    windows = data.training.draw(
+        6, torch.zeros(200, dtype=torch.bool), torch.Generator().manual_seed(0)
+    )
     assert data.molecule.temperatures_K == (300.0, 400.0)
     warm = windows.frames[:, 0] >= 40
     assert warm.any()
     assert torch.equal(windows.times.temperature_K, torch.where(warm, 400.0, 300.0))
+
+
+def test_windows_without_a_known_start_begin_as_often_as_in_equilibrium(tmp_path: Path):
+    dataset = make_dataset(tmp_path / "dataset", [wobbling_chain(40, 0)])
+    ids = np.zeros(40, dtype=np.int64)
+    seeded = ShardLabel("seeded", "oracle", "springs", 300.0, LAG_PS, sampling="seeded")
+    dataset.append_beads(seeded, BeadFrames(TOPOLOGY, wobbling_chain(40, 1), ids, LAG_PS))
+    weights = np.where(np.arange(40) < 10, 3.0, 0.5)
+    label = ShardLabel("weighted", "import", "springs", 300.0, LAG_PS, sampling="reweighted")
+    frames = BeadFrames(TOPOLOGY, wobbling_chain(40, 2), ids, LAG_PS, weights=weights)
+    dataset.append_beads(label, frames)
+    settings = SurrogateSettings(window_frames=3, shortest_lag_ps=LAG_PS, longest_lag_ps=LAG_PS)
+    (data,) = read_training_data([dataset], settings, 0.0, 0.0, 1)
+    asked = torch.arange(9000) % 2 == 0
+    first = data.training.draw(3, asked, torch.Generator().manual_seed(0)).frames[:, 0]
+    anywhere = torch.bincount(first[~asked] // 40)
+    assert (anywhere - 1500).abs().max() < 200
+    counts = torch.bincount(first[asked], minlength=120).double()
+    assert counts[40:80].sum() == 0
+    # 38 starts of weight 1, and of the last shard 10 of weight 3 and 28 of 0.5, of mean 1.125.
+    wanted = np.concatenate([np.ones(38), weights[:38] / 1.125])
+    found = counts[torch.cat([torch.arange(38), torch.arange(80, 118)])].numpy()
+    assert found.sum() == 4500
+    spread = (found - 4500 * wanted / wanted.sum()) / np.sqrt(4500 * wanted / wanted.sum())
+    assert np.abs(spread).max() < 4
+
+
+def test_a_dataset_without_equilibrium_is_trained_on_tasks_with_a_known_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    dataset = Dataset.create(tmp_path / "dataset", DatasetHeader(TOPOLOGY))
+    label = ShardLabel("seeded", "oracle", "springs", 300.0, LAG_PS, sampling="seeded")
+    ids = np.zeros(40, dtype=np.int64)
+    dataset.append_beads(label, BeadFrames(TOPOLOGY, wobbling_chain(40, 1), ids, LAG_PS))
+    train_surrogate([dataset], tmp_path / "model", tiny_settings(2), 1, CPU)
+    assert "has no trajectory in equilibrium" in caplog.text
+    settings = load_settings(
+        TrainSettings, None, ["tasks.forward=0", "tasks.interpolate=0", "tasks.upsample=0"]
+    )
+    with pytest.raises(InputError, match="learnt from equilibrium trajectories"):
+        train_surrogate([dataset], tmp_path / "other", settings, 1, CPU)
+
+
+def test_balance_shows_rare_states_more_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("trajgen.surrogate.balance.STATES", 2)
+    rare = wobbling_chain(40, 1)
+    rare[..., 2] *= -1  # the mirror image, as a state of its own
+    dataset = make_dataset(tmp_path / "dataset", [wobbling_chain(400, 0), rare])
+    shares = []
+    for balance in (0.0, 1.0):
+        (data,) = read_training_data([dataset], tiny_settings(2).model, 0.0, balance, 1)
+        anywhere = torch.zeros(4000, dtype=torch.bool)
+        windows = data.training.draw(6, anywhere, torch.Generator().manual_seed(0))
+        shares.append(float((windows.frames[:, 0] >= 400).float().mean()))
+        asked = data.training.draw(6, ~anywhere, torch.Generator().manual_seed(0))
+        assert 0.02 < float((asked.frames[:, 0] >= 400).float().mean()) < 0.12
+    assert shares[0] < 0.12
+    assert abs(shares[1] - 0.5) < 0.06
+
+
+def test_frames_stay_in_their_files_while_a_surrogate_learns(tmp_path: Path):
+    dataset = make_dataset(tmp_path / "dataset", [wobbling_chain(40, seed) for seed in range(3)])
+    (data,) = read_training_data([dataset], tiny_settings(2).model, 0.0, 0.0, 1)
+    shards = data.training.positions.shards
+    names = [dataset.path / entry.file for entry in dataset.entries]
+    mapped = Path("/proc/self/maps").read_text()
+    assert all(str(name) in mapped for name in names)
+    assert [len(shard) for shard in shards] == [entry.frames for entry in dataset.entries]
 
 
 def test_a_model_of_several_molecules_asks_which_and_takes_another(

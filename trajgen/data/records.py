@@ -187,6 +187,19 @@ class Rollouts:
         )
 
 
+@dataclass(frozen=True)
+class Timeline:
+    """When the frames of a part of a dataset are, without the frames.
+
+    Attributes:
+        segments: frames of different segments are never treated as consecutive.
+        time_step_ps: time between consecutive frames of a segment, None where there is none.
+    """
+
+    segments: Int64[np.ndarray, " frames"]
+    time_step_ps: float | None
+
+
 Frames = TypeVar("Frames", AtomFrames, BeadFrames)
 
 
@@ -200,12 +213,20 @@ def concatenate(parts: Sequence[Frames]) -> Frames:
     Raises:
         InputError: there is no part, or the parts are of different molecules.
     """
+    segments = segments_apart([part.segments for part in parts])
+    return join_chunks(
+        [replace(part, segments=own) for part, own in zip(parts, segments, strict=True)]
+    )
+
+
+def segments_apart(parts: Sequence[Int64[np.ndarray, " _"]]) -> list[np.ndarray]:
+    """Renumber the segments of parts, so that no two parts share one."""
     apart, offset = [], 0
     for part in parts:
-        ids, inverse = np.unique(part.segments, return_inverse=True)
-        apart.append(replace(part, segments=inverse.astype(np.int64) + offset))
+        ids, inverse = np.unique(part, return_inverse=True)
+        apart.append(inverse.astype(np.int64) + offset)
         offset += len(ids)
-    return join_chunks(apart)
+    return apart
 
 
 def join_chunks(parts: Sequence[Frames]) -> Frames:

@@ -3,9 +3,8 @@
 import logging
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 
-from trajgen.data.records import BeadFrames
 from trajgen.errors import InputError
 from trajgen.seeding import derive_seed, numpy_generator
 
@@ -13,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def split_by_segment(
-    frames: BeadFrames, validation_fraction: float, seed: int
+    segments: Int64[np.ndarray, " frames"], validation_fraction: float, seed: int
 ) -> tuple[Bool[np.ndarray, " frames"], Bool[np.ndarray, " frames"]]:
     """Return masks of the training and the validation frames.
 
@@ -26,13 +25,13 @@ def split_by_segment(
     """
     if not 0 <= validation_fraction < 1:
         raise InputError(f"validation_fraction is {validation_fraction}; wanted is 0 <= f < 1")
-    if frames.n_frames < 2:
-        raise InputError(f"the dataset has {frames.n_frames} frames; at least 2 are needed")
-    validation = np.zeros(frames.n_frames, dtype=bool)
-    wanted = round(validation_fraction * frames.n_frames)
+    if len(segments) < 2:
+        raise InputError(f"the dataset has {len(segments)} frames; at least 2 are needed")
+    validation = np.zeros(len(segments), dtype=bool)
+    wanted = round(validation_fraction * len(segments))
     if wanted == 0:
         return ~validation, validation
-    ids = np.unique(frames.segments)
+    ids, lengths = np.unique(segments, return_counts=True)
     if len(ids) == 1:
         logger.warning(
             "the dataset is one segment: its last %d frames are held out, correlated with the rest",
@@ -40,9 +39,8 @@ def split_by_segment(
         )
         validation[-wanted:] = True
         return ~validation, validation
-    order = numpy_generator(derive_seed(seed, "split")).permutation(ids)
-    for segment in order[:-1]:  # one segment at least stays for training
-        if validation.sum() >= wanted:
-            break
-        validation |= frames.segments == segment
+    order = numpy_generator(derive_seed(seed, "split")).permutation(len(ids))
+    before = np.cumsum(lengths[order]) - lengths[order]
+    chosen = order[:-1][before[:-1] < wanted]  # one segment at least stays for training
+    validation = np.isin(segments, ids[chosen])
     return ~validation, validation

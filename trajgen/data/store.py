@@ -16,11 +16,13 @@ from typing import Any, Literal
 
 import numpy as np
 import yaml
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from torch import Tensor
 
 from trajgen.data.mapping import map_frames
-from trajgen.data.records import AtomFrames, BeadFrames, concatenate
+from trajgen.data.records import AtomFrames, BeadFrames, Timeline, concatenate
 from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.errors import InputError
 from trajgen.files import (
@@ -248,6 +250,25 @@ class Dataset:
                 **optional,
             )
 
+    def read_timeline(self, entry: ShardEntry) -> Timeline:
+        """Read when the frames of one shard are, without the frames."""
+        with self._shard(entry) as shard:
+            return Timeline(shard.get_tensor("segments"), entry.label.save_interval_ps)
+
+    def map_positions(
+        self, entry: ShardEntry, atoms: bool = False
+    ) -> Float[Tensor, "frames sites 3"]:
+        """Map the positions of a shard's beads or atoms into memory; only what is used is read.
+
+        Raises:
+            InputError: atoms are wanted of a dataset of beads only.
+        """
+        if atoms and self.header.atoms is None:
+            raise InputError(f"dataset {self.path} is of beads only; it holds no atoms")
+        with self._shard(entry, framework="pt") as shard:
+            positions: Tensor = shard.get_tensor("atom_positions_nm" if atoms else "positions_nm")
+            return positions
+
     def read_weights(self, entry: ShardEntry) -> np.ndarray | None:
         """Read the weights of one shard's frames alone, None where it has none."""
         with self._shard(entry) as shard:
@@ -320,9 +341,9 @@ class Dataset:
         sync_folder(self.path)
         self.entries = (*self.entries, entry)
 
-    def _shard(self, entry: ShardEntry) -> Any:
+    def _shard(self, entry: ShardEntry, framework: str = "numpy") -> Any:
         try:
-            return safe_open(self.path / entry.file, framework="numpy")
+            return safe_open(self.path / entry.file, framework=framework)
         except (SafetensorError, OSError) as error:
             raise InputError(
                 f"shard {self.path / entry.file} is damaged ({error}); restore it from a copy"

@@ -5,11 +5,12 @@ Windows are not listed but drawn: a trajectory has as many at each of its lags a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from trajgen.data.records import BeadFrames
+from trajgen.data.records import BeadFrames, Timeline
 from trajgen.errors import InputError
 
 #: A window has a frame to begin with, one to end with, and one between.
@@ -44,34 +45,39 @@ class Runs:
         begins: where each run begins in ``frames``.
         lengths: its number of frames.
         intervals_ps: time between its frames.
+        weights: how often each frame begins a window, relative to the others; None for alike.
     """
 
     frames: Int64[np.ndarray, " frames"]
     begins: Int64[np.ndarray, " runs"]
     lengths: Int64[np.ndarray, " runs"]
     intervals_ps: Float64[np.ndarray, " runs"]
+    weights: Float64[np.ndarray, " frames"] | None = None
 
     @classmethod
     def find(
-        cls, parts: Sequence[BeadFrames], chosen: Bool[np.ndarray, " frames"] | None = None
+        cls,
+        parts: Sequence[BeadFrames | Timeline],
+        chosen: Bool[np.ndarray, " frames"] | None = None,
     ) -> "Runs":
         """Find the segments of parts with a known time step; frames count through the parts.
 
         Args:
-            parts: frames of one molecule.
+            parts: frames of one molecule, or when they are.
             chosen: frames that may be used; a run ends where one may not.
         """
         runs: list[np.ndarray] = []
         intervals: list[float] = []
         offset = 0
         for part in parts:
-            if part.time_step_ps is not None:
-                for segment in np.unique(part.segments):
-                    inside = offset + np.flatnonzero(part.segments == segment)
+            if part.time_step_ps is not None and len(part.segments):
+                _, lengths_of_part = np.unique(part.segments, return_counts=True)
+                order = offset + np.argsort(part.segments, kind="stable")
+                for inside in np.split(order, np.cumsum(lengths_of_part)[:-1]):
                     for run in _pieces(inside, chosen):
                         runs.append(run)
                         intervals.append(part.time_step_ps)
-            offset += part.n_frames
+            offset += len(part.segments)
         lengths = np.array([len(run) for run in runs], dtype=np.int64)
         return cls(
             frames=np.concatenate(runs) if runs else np.zeros(0, dtype=np.int64),
@@ -103,27 +109,32 @@ class Runs:
         places: Float64[np.ndarray, " windows"],
         last_gaps: Float64[np.ndarray, " windows"] | None = None,
     ) -> Windows:
-        """Draw windows, each start of a lag alike.
+        """Draw windows, each start of a lag alike, or by ``weights``.
 
         Args:
             lags_ps: wanted lag of each window; a run takes the nearest multiple of its interval.
             length: frames of a window; in a run that is too short, as many as fit.
-            places: where among all starts, in [0, 1).
+            places: where among all starts, or among their weights, in [0, 1).
             last_gaps: length of the last gap in lags, in (0, 1]; whole where none are given.
 
         Raises:
             InputError: no run has a window at a lag.
         """
         starts, strides, counts = self._starts(lags_ps, length)
-        totals = starts.sum(axis=1)
-        if (totals == 0).any():
+        before = self._weight_before[self.begins]
+        masses = self._weight_before[self.begins + starts] - before
+        ends = np.cumsum(masses, axis=1)
+        totals = ends[:, -1] if len(self.lengths) else np.zeros(len(lags_ps))
+        if (totals <= 0).any():
             lag_ps = float(lags_ps[np.argmin(totals)])
             raise InputError(f"no run of frames has a window of three frames at lag_ps {lag_ps:g}")
-        ends = np.cumsum(starts, axis=1)
-        chosen = np.minimum((places * totals).astype(np.int64), totals - 1)
-        run = (ends <= chosen[:, None]).sum(axis=1)
+        aimed = np.minimum(places * totals, np.nextafter(totals, 0.0))
+        run = (ends <= aimed[:, None]).sum(axis=1)
         row = np.arange(len(lags_ps))
-        first = chosen - (ends[row, run] - starts[row, run])
+        inside_run = aimed - (ends[row, run] - masses[row, run])
+        reached = np.searchsorted(self._weight_before, before[run] + inside_run, side="right")
+        # Rounding of sums of weights may reach past the last start.
+        first = np.clip(reached - 1 - self.begins[run], 0, starts[row, run] - 1)
         stride, count = strides[row, run], counts[row, run]
         cell = np.arange(length)
         place = np.minimum(cell, count[:, None] - 1) * stride[:, None]
@@ -138,6 +149,12 @@ class Runs:
             place * interval[:, None],
             stride * interval,
         )
+
+    @cached_property
+    def _weight_before(self) -> Float64[np.ndarray, " frames_and_end"]:
+        """Return the sum of the weights before each frame, and of all."""
+        weights = np.ones(len(self.frames)) if self.weights is None else self.weights
+        return np.concatenate([[0.0], np.cumsum(weights)])
 
     def _starts(
         self, lags_ps: np.ndarray, length: int

@@ -170,7 +170,7 @@ def split_frames(
         if not len(frames):
             continue
         in_train, in_validation = split_by_segment(
-            labelled.frames.take(frames), stage.validation_fraction, stage.seed
+            labelled.frames.segments[frames], stage.validation_fraction, stage.seed
         )
         kind = "old" if number < n_old_stages else "new"
         parts[f"train_{kind}"].append(frames[in_train])

@@ -7,7 +7,7 @@ of its own; known cells are shown clean and are left out of the loss.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -21,6 +21,9 @@ MOST_CONTEXT = 3
 
 #: Names of the tasks, in the order of their weights.
 TASKS = ("forward", "interpolate", "upsample", "inpaint", "ensemble", "design")
+#: Those whose first frame is known always: what they ask does not depend on how often windows
+#: begin in a state. The others learn populations, and from equilibrium alone.
+KNOWN_START = ("forward", "interpolate", "upsample")
 
 
 class TaskSettings(Settings):
@@ -50,6 +53,20 @@ class TaskSettings(Settings):
         if sum(self.weights()) <= 0:
             raise ValueError("every task has weight 0; at least one must be above")
         return self
+
+    def with_known_start(self) -> "TaskSettings":
+        """Return them without the tasks that ask for the first frame too.
+
+        Raises:
+            InputError: none is left.
+        """
+        left = self.model_dump(include=set(KNOWN_START))
+        if not any(left.values()):
+            raise InputError(
+                "tasks.* ask only for what must be learnt from equilibrium trajectories, of which "
+                f"the data have none; train {', '.join(KNOWN_START)} instead, or add such data"
+            )
+        return TaskSettings(**left, **dict.fromkeys(set(TASKS) - set(KNOWN_START), 0.0))
 
     def weights(self) -> tuple[float, ...]:
         """Return the weights in the order of ``TASKS``."""
@@ -152,29 +169,41 @@ def require_known_residues(residues: Bool[Tensor, " residues"]) -> None:
         )
 
 
-def draw_tasks(
+def choose_tasks(
+    batch: int, settings: TaskSettings, generator: torch.Generator
+) -> Int64[Tensor, " batch"]:
+    """Draw the task of each window, as its place in ``TASKS``."""
+    bounds = torch.tensor(settings.weights()).cumsum(0)
+    draws = torch.rand(batch, generator=generator)
+    return torch.searchsorted(bounds, draws * bounds[-1], right=True)
+
+
+def begins_in_equilibrium(chosen: Int64[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
+    """Say of each task whether its windows must begin as often in a state as equilibrium has it."""
+    return ~torch.isin(chosen, torch.tensor([TASKS.index(name) for name in KNOWN_START]))
+
+
+def draw_masks(
+    chosen: Int64[Tensor, " batch"],
     present: Bool[Tensor, "batch frames"],
     beads: int,
-    settings: TaskSettings,
     generator: torch.Generator,
 ) -> Tasks:
-    """Draw a task for each window.
+    """Draw which cells of each window its task shows.
 
     Args:
+        chosen: the task of each window.
         present: frames that exist, contiguous from the first, at least three in each window.
         beads: number of beads.
-        settings: the weights of the tasks.
         generator: the source of randomness; it draws the same amount for every batch of a size.
     """
     batch, frames = present.shape
-    bounds = torch.tensor(settings.weights()).cumsum(0)
-    draws = torch.rand(batch, 5, generator=generator)
+    draws = torch.rand(batch, 4, generator=generator)
     shown = torch.rand(batch, beads, generator=generator)
-    chosen = torch.searchsorted(bounds, draws[:, 0] * bounds[-1], right=True)
     known = torch.zeros(batch, frames, beads, dtype=torch.bool)
     lengths = present.sum(dim=1)
     for window, (number, length) in enumerate(zip(chosen.tolist(), lengths.tolist(), strict=True)):
-        mask = _drawn_mask(TASKS[number], length, draws[window, 1:].tolist(), shown[window])
+        mask = _drawn_mask(TASKS[number], length, draws[window].tolist(), shown[window])
         known[window, : len(mask)] = mask
         lengths[window] = len(mask)
     hidden = (chosen == TASKS.index("design"))[:, None] & ~known.any(dim=1)

@@ -9,7 +9,12 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from trajgen.surrogate.conditioning import TaskSettings, draw_tasks
+from trajgen.surrogate.conditioning import (
+    TaskSettings,
+    begins_in_equilibrium,
+    choose_tasks,
+    draw_masks,
+)
 from trajgen.surrogate.interpolant import path_point
 from trajgen.surrogate.resolutions import Resolution
 from trajgen.surrogate.surrogate import (
@@ -19,8 +24,8 @@ from trajgen.surrogate.surrogate import (
     encode_windows,
 )
 from trajgen.surrogate.tokens import channel_count, channels_in_use
-from trajgen.surrogate.training_windows import WindowSource
 from trajgen.surrogate.transformer import WindowInputs
+from trajgen.surrogate.window_source import WindowSource
 
 #: Weight of the cross-entropy of residue types beside the error of velocities.
 DESIGN_WEIGHT = 1.0
@@ -68,16 +73,18 @@ def draw_batch(
     context_noise_nm: float,
     generator: torch.Generator,
 ) -> Batch:
-    """Draw windows, tasks, times and noise.
+    """Draw tasks, windows, times and noise.
 
     Flow times are stratified: one in each of ``batch`` equal parts of [0, 1], in random order,
     which leaves their distribution uniform and makes the loss less noisy. The size of the
     displacement of known sites is uniform up to ``context_noise_nm`` for each window, so that a
     model learns to go on from frames that are not quite right, such as its own.
     """
-    windows = source.draw(batch, frames, generator)
-    residues, sites = resolution.beads.n_beads, source.positions_nm.shape[1]
-    drawn = draw_tasks(windows.present, residues, tasks, generator)
+    residues, sites = resolution.beads.n_beads, source.positions.n_sites
+    possible = tasks if source.ensemble is not None else tasks.with_known_start()
+    chosen = choose_tasks(batch, possible, generator)
+    windows = source.draw(frames, begins_in_equilibrium(chosen), generator)
+    drawn = draw_masks(chosen, windows.present, residues, generator)
     strata = torch.randperm(batch, generator=generator)
     t = (strata + torch.rand(batch, generator=generator)) / batch
     channels = channel_count(resolution.has_torsion.shape[1])
@@ -132,7 +139,7 @@ def ask(
         settings: the path.
     """
     device = molecule.template_nm.device
-    positions = source.positions_nm[batch.frames].to(device)
+    positions = source.positions.read(batch.frames).to(device)
     times = WindowTimes(batch.times_ps, batch.lag_ps, batch.temperature_K).to(device)
     known, present, hidden, t, noise = (
         value.to(device)

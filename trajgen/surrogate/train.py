@@ -36,10 +36,10 @@ from trajgen.surrogate.objective import Batch, ask, draw_batch, joined, window_l
 from trajgen.surrogate.surrogate import SurrogateSettings
 from trajgen.surrogate.training_windows import (
     MoleculeData,
-    WindowSource,
     read_training_data,
 )
 from trajgen.surrogate.transformer import DIMENSIONS, TrajectoryTransformer, WindowInputs
+from trajgen.surrogate.window_source import WindowSource
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,8 @@ class TrainingSettings(Settings):
         gradient_clip: largest norm of the gradient.
         average_decay: decay of the averaged weights, which are the ones that are kept.
         context_noise_nm: largest displacement of known beads in training.
+        balance: how much more often windows with a known first frame begin in rare states: 0 for
+            as often as the data have them, 1 for each state alike.
         validation_fraction: share of frames held out, by whole segments.
         validation_windows: windows that a validation looks at.
         validate_every: steps between validations.
@@ -83,6 +85,7 @@ class TrainingSettings(Settings):
     gradient_clip: float = Field(default=1.0, gt=0)
     average_decay: float = Field(default=0.999, ge=0, lt=1)
     context_noise_nm: float = Field(default=0.005, ge=0)
+    balance: float = Field(default=0.0, ge=0, le=1)
     validation_fraction: float = Field(default=0.1, ge=0, lt=1)
     validation_windows: int = Field(default=256, ge=1)
     validate_every: int = Field(default=500, ge=1)
@@ -130,8 +133,8 @@ def train_surrogate(
         WorkError: the loss is not finite.
     """
     require_output(out)
-    fraction = settings.training.validation_fraction
-    data = read_training_data(datasets, settings.model, fraction, seed)
+    fraction, balance = settings.training.validation_fraction, settings.training.balance
+    data = read_training_data(datasets, settings.model, fraction, balance, seed)
     accelerator = _accelerator(settings.training, device, out)
     if settings.training.batch % accelerator.num_processes:
         raise InputError(
@@ -306,7 +309,7 @@ class Trainer:
         length = self.settings.model.window_frames
         return {
             "sequences": [molecule.resolution.beads.sequence for molecule in self.molecules],
-            "n_frames": sum(len(part.training.positions_nm) for part in self.data),
+            "n_frames": sum(len(part.training.positions) for part in self.data),
             "n_windows": sum(part.training.count(length) for part in self.data),
             "n_validation_windows": sum(part.validation.count(length) for part in self.data),
             "lags_ps": list(self.molecules[0].lags_ps),
@@ -394,7 +397,8 @@ class Trainer:
     def _validate(self) -> float | None:
         """Return the loss of the averaged weights on held-out windows, with fixed draws."""
         training = self.settings.training
-        held_out = [n for n, part in enumerate(self.data) if len(part.validation.lags_ps)]
+        tasks = self.settings.tasks
+        held_out = [n for n, part in enumerate(self.data) if part.validation.serves(tasks)]
         parts = []
         for number in held_out:
             generator = torch_generator(derive_seed(self.seed, "surrogate-validation", 0, number))

@@ -7,117 +7,28 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from trajgen.data.records import BeadFrames, concatenate
+from trajgen.data.records import Timeline, segments_apart
 from trajgen.data.splits import split_by_segment
-from trajgen.data.store import Dataset
+from trajgen.data.store import Dataset, ShardEntry
+from trajgen.data.stored_positions import StoredPositions
 from trajgen.data.windows import Runs
 from trajgen.errors import InputError
-from trajgen.geometry.superposition import superposed
-from trajgen.geometry.validity import check_chain
-from trajgen.seeding import torch_generator
-from trajgen.surrogate.bead_chain import BeadChain
-from trajgen.surrogate.bonds import bond_range
-from trajgen.surrogate.conditioning import forward_mask
+from trajgen.surrogate.balance import start_weights
 from trajgen.surrogate.resolutions import AllHeavyAtoms, AlphaCarbons, Resolution
-from trajgen.surrogate.surrogate import Molecule, SurrogateSettings, WindowTimes
-from trajgen.surrogate.tokens import (
-    TokenScale,
-    channels_in_use,
-    encode,
-    reference_frames,
-    superpose_on_reference,
-)
-from trajgen.surrogate.whitening import measure_springs, whitening
+from trajgen.surrogate.surrogate import Molecule, SurrogateSettings
+from trajgen.surrogate.survey import MEASURED_FRAMES, evenly, survey
+from trajgen.surrogate.tokens import TokenScale
+from trajgen.surrogate.window_source import WindowPool, WindowSource
 
 logger = logging.getLogger(__name__)
 
-#: Frames and windows that the template and the scale of tokens are measured on, at most.
-MEASURED_FRAMES = 1000
-MEASURED_WINDOWS = 2000
-#: They are the same in every training.
-MEASURING_SEED = 0
 #: Lags that are drawn, and times that the scale of tokens is measured at, in a factor of ten.
 LAGS_PER_DECADE, SCALES_PER_DECADE = 16, 4
 #: A lag that is asked for is met by the frames to within this share of it.
 LAG_ERROR = 0.02
-#: Share of windows whose last gap is shorter than a lag.
-SHORTER_GAPS = 0.25
-
-
-@dataclass(frozen=True)
-class FrameSources:
-    """Which shard each frame of a dataset came from: shard names and where each one begins."""
-
-    shards: tuple[str, ...]
-    begins: tuple[int, ...]
-
-    def describe(self, frame: int) -> str:
-        """Name the shard of a frame and its place in it."""
-        shard = int(np.searchsorted(self.begins, frame, side="right")) - 1
-        return f"frame {frame - self.begins[shard]} of shard {self.shards[shard]}"
-
-
-@dataclass(frozen=True)
-class DrawnWindows:
-    """Windows of frames, as indices into all frames of a dataset.
-
-    Attributes:
-        frames: the frame of each cell.
-        present: False for padding.
-        times: when the frames are.
-    """
-
-    frames: Int64[Tensor, "windows frames"]
-    present: Bool[Tensor, "windows frames"]
-    times: WindowTimes
-
-
-@dataclass(frozen=True)
-class WindowSource:
-    """What windows are drawn from.
-
-    Attributes:
-        positions_nm: all frames of the dataset, beads or atoms.
-        temperature_K: temperature of each frame.
-        runs: the runs of frames that windows may lie in.
-        lags_ps: the lags that are drawn, each as often as the others: even in log time.
-        sources: where the frames come from.
-    """
-
-    positions_nm: Float[Tensor, "all_frames sites 3"]
-    temperature_K: Float[Tensor, " all_frames"]
-    runs: Runs
-    lags_ps: Float64[np.ndarray, " lags"]
-    sources: FrameSources
-
-    def count(self, length: int) -> int:
-        """Return the number of windows at the shortest lag."""
-        return self.runs.count(float(self.lags_ps[0]), length) if len(self.lags_ps) else 0
-
-    def draw(self, count: int, length: int, generator: torch.Generator) -> DrawnWindows:
-        """Draw windows of random lags and places; a quarter of them have a shorter last gap.
-
-        That is what is left where a stretch of time is no multiple of the lag.
-        """
-        draws = torch.rand(4, count, generator=generator, dtype=torch.float64).numpy()
-        chosen = self.lags_ps[(draws[0] * len(self.lags_ps)).astype(np.int64)]
-        gaps = np.where(draws[2] < SHORTER_GAPS, draws[3], 1.0)
-        windows = self.runs.draw(chosen, length, draws[1], gaps)
-        frames = torch.from_numpy(windows.frames)
-        times = WindowTimes(
-            torch.from_numpy(windows.times_ps).float(),
-            torch.from_numpy(windows.lag_ps).float(),
-            self.temperature_K[frames[:, 0]],
-        )
-        return DrawnWindows(frames, torch.from_numpy(windows.present), times)
-
-    def describe(self, frames: Int64[Tensor, " frames"]) -> str:
-        """Say in words which window this is."""
-        first, last = frames[[0, -1]].tolist()
-        return f"the window from {self.sources.describe(first)} to {self.sources.describe(last)}"
 
 
 @dataclass(frozen=True)
@@ -129,33 +40,23 @@ class MoleculeData:
     molecule: Molecule
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What is measured of one molecule before the scale of tokens, which all share.
-
-    Attributes:
-        resolution: its sites.
-        template_nm: a typical frame.
-        chain: how stiff a molecule of beads is.
-        tokens: tokens of a sample of windows, not normalised.
-        used: channels that mean something.
-        elapsed_ps: time of each token since its key frame.
-        borrowed: tokens that are seen from the frame of another residue.
-    """
-
-    resolution: Resolution
-    template_nm: Float[Tensor, "sites 3"]
-    chain: BeadChain | None
-    tokens: Float[Tensor, "cells channels"]
-    used: Bool[Tensor, "cells channels"]
-    elapsed_ps: Float[Tensor, " cells"]
-    borrowed: Bool[Tensor, " cells"]
-
-
 def read_training_data(
-    datasets: Sequence[Dataset], settings: SurrogateSettings, validation_fraction: float, seed: int
+    datasets: Sequence[Dataset],
+    settings: SurrogateSettings,
+    validation_fraction: float,
+    balance: float,
+    seed: int,
 ) -> tuple[MoleculeData, ...]:
-    """Read datasets, one a molecule, split them by segment, and measure what tokens need.
+    """Open datasets, one a molecule, split them by segment, and measure what tokens need.
+
+    Frames stay in their files, and are gone through once or twice.
+
+    Args:
+        datasets: trajectories of one molecule each.
+        settings: what the surrogate is a model of.
+        validation_fraction: share of frames held out.
+        balance: how much more often windows begin in rare states, see ``start_weights``.
+        seed: base of the split and of the states.
 
     Raises:
         InputError: a molecule has fewer than three beads or is there twice, a dataset is empty, or
@@ -163,9 +64,13 @@ def read_training_data(
     """
     _require_different(datasets)
     sources = [_read_sources(d, settings, validation_fraction, seed) for d in datasets]
-    surveys = [
-        survey(training, _resolution(dataset, settings, training), settings.window_frames)
+    resolutions = [
+        _resolution(dataset, settings, training)
         for dataset, (training, _) in zip(datasets, sources, strict=True)
+    ]
+    surveys = [
+        survey(training, resolution, settings.window_frames)
+        for resolution, (training, _) in zip(resolutions, sources, strict=True)
     ]
     elapsed_ps = torch.cat([found.elapsed_ps for found in surveys])
     scale = TokenScale.measure(
@@ -175,13 +80,15 @@ def read_training_data(
         torch.cat([found.borrowed for found in surveys]),
         _scale_times(elapsed_ps),
     )
-    lags_ps = np.concatenate([training.lags_ps for training, _ in sources])
+    lags_ps = np.concatenate([training.starts.lags_ps for training, _ in sources])
     temperatures = {
-        t for training, _ in sources for t in training.temperature_K[training.runs.frames].tolist()
+        temperature
+        for training, _ in sources
+        for temperature in training.temperature_K[training.starts.runs.frames].unique().tolist()
     }
     return tuple(
         MoleculeData(
-            training,
+            _balanced(training, found.resolution, balance, seed),
             validation,
             Molecule(
                 found.resolution,
@@ -194,55 +101,6 @@ def read_training_data(
         )
         for (training, validation), found in zip(sources, surveys, strict=True)
     )
-
-
-def survey(source: WindowSource, resolution: Resolution, length: int) -> Survey:
-    """Choose the template of a molecule, and sample tokens of forward simulation and of design.
-
-    Raises:
-        InputError: a frame has a chain that has come apart.
-    """
-    _require_whole(source, resolution)
-    frames = torch.from_numpy(source.runs.frames)
-    template = typical_frame(source.positions_nm[_evenly(frames, MEASURED_FRAMES)])
-    windows = source.draw(MEASURED_WINDOWS, length, torch_generator(MEASURING_SEED))
-    positions = source.positions_nm[windows.frames]
-    residues = resolution.beads.n_beads
-    shape = (*positions.shape[:2], residues)
-    first = forward_mask(length, residues).expand(shape)
-    reference = reference_frames(positions, first, template, resolution)
-    aligned = superpose_on_reference(positions, first, reference, resolution)
-    chain = None
-    if isinstance(resolution, AlphaCarbons):
-        bonds = torch.tensor(resolution.beads.bonds, dtype=torch.long).reshape(-1, 2)
-        later = windows.present & ~first.any(dim=2)
-        springs = measure_springs(bonds, aligned, reference, later)
-        # The range of all training frames, and not of a sample: rare lengths are lengths too.
-        chain = BeadChain(springs, bonds, bond_range(source.positions_nm[frames], bonds))
-    present = windows.present[..., None]
-    used = channels_in_use(resolution).expand(*shape, -1)
-    elapsed_ps = windows.times.times_ps[..., None].expand(shape)
-    parts = []
-    for known in (first, _others_hidden(*shape)):
-        hidden = ~known.any(dim=1)
-        reference = reference_frames(positions, known, template, resolution, hidden)
-        aligned = superpose_on_reference(positions, known, reference, resolution)
-        tokens = encode(aligned, reference, resolution)
-        if chain is not None:
-            change = whitening(reference, chain.springs, mobile=~known.all(dim=1))
-            tokens = change.whiten(tokens)
-        asked = present & ~known
-        borrowed = reference.borrowed[:, None].expand(shape)
-        parts.append((tokens[asked], used[asked], elapsed_ps[asked], borrowed[asked]))
-    return Survey(resolution, template, chain, *map(torch.cat, zip(*parts, strict=True)))
-
-
-def _others_hidden(
-    windows: int, frames: int, residues: int
-) -> Bool[Tensor, "windows frames residues"]:
-    """Return masks of design: one residue of each window is known, each in turn."""
-    known = torch.arange(residues) == (torch.arange(windows) % residues)[:, None]
-    return known[:, None].expand(-1, frames, -1)
 
 
 def _require_different(datasets: Sequence[Dataset]) -> None:
@@ -264,59 +122,81 @@ def _read_sources(
     dataset: Dataset, settings: SurrogateSettings, validation_fraction: float, seed: int
 ) -> tuple[WindowSource, WindowSource]:
     """Return what training and validation windows of a dataset are drawn from."""
-    if settings.resolution == "ca":
-        AlphaCarbons(dataset.header.beads)  # raises before all frames are read
-    parts = [dataset.read_beads(entry) for entry in dataset.entries]
-    joined = concatenate(parts)
-    for_training, for_validation = split_by_segment(joined, validation_fraction, seed)
-    training, lags_ps = _lags(parts, for_training, settings)
-    if not len(lags_ps):
+    if not dataset.entries:
+        raise InputError(f"dataset {dataset.path} is empty; append frames first")
+    parts = [dataset.read_timeline(entry) for entry in dataset.entries]
+    segments = np.concatenate(segments_apart([part.segments for part in parts]))
+    for_training, for_validation = split_by_segment(segments, validation_fraction, seed)
+    starts = _starts(parts, for_training, settings)
+    if not len(starts.lags_ps):
         logger.warning("too few windows to hold any out: all frames are trained on")
         for_training, for_validation = for_training | True, for_validation & False
-        training, lags_ps = _lags(parts, for_training, settings)
-    if not len(lags_ps):
+        starts = _starts(parts, for_training, settings)
+    if not len(starts.lags_ps):
         raise InputError(_no_window(dataset, parts, settings))
-    validation, validation_lags_ps = _lags(parts, for_validation, settings)
-    if not len(validation_lags_ps) and validation_fraction > 0:
-        logger.warning("no window lies in the frames held out; training goes on without validation")
-    _warn_of_padding(training, float(lags_ps[0]), settings.window_frames)
+    _warn_of_padding(starts, settings.window_frames)
+    weights = np.concatenate([_equilibrium_weights(dataset, entry) for entry in dataset.entries])
+
+    def pool(chosen: Bool[np.ndarray, " frames"], weighted: bool) -> WindowPool:
+        runs = Runs.find(parts, chosen)
+        runs = replace(runs, weights=weights[runs.frames]) if weighted else runs
+        served = [runs.count(lag_ps, settings.window_frames) > 0 for lag_ps in starts.lags_ps]
+        return WindowPool(runs, starts.lags_ps[served])
+
+    def ensemble(chosen: Bool[np.ndarray, " frames"]) -> WindowPool | None:
+        found = pool(chosen & (weights > 0), weighted=True)
+        return found if len(found.lags_ps) else None
+
     temperatures = [entry.label.temperature_K for entry in dataset.entries]
-    counts = [part.n_frames for part in parts]
-    everything = WindowSource(
-        positions_nm=torch.from_numpy(_read_sites(dataset, settings)),
+    counts = [entry.frames for entry in dataset.entries]
+    training = WindowSource(
+        positions=_positions(dataset, settings),
         temperature_K=torch.tensor(np.repeat(temperatures, counts), dtype=torch.float32),
-        runs=training,
-        lags_ps=lags_ps,
-        sources=FrameSources(
-            tuple(entry.label.name for entry in dataset.entries),
-            tuple(np.cumsum([0, *counts[:-1]]).tolist()),
-        ),
+        starts=starts,
+        ensemble=ensemble(for_training),
     )
-    return everything, replace(everything, runs=validation, lags_ps=validation_lags_ps)
+    held_out = pool(for_validation, weighted=False)
+    validation = replace(training, starts=held_out, ensemble=ensemble(for_validation))
+    if not len(held_out.lags_ps) and validation_fraction > 0:
+        logger.warning("no window lies in the frames held out; training goes on without validation")
+    if training.ensemble is None:
+        logger.warning(
+            "dataset %s has no trajectory in equilibrium: of its molecule only tasks with a known "
+            "first frame are trained (forward, interpolate, upsample)", dataset.path
+        )  # fmt: skip
+    return training, validation
 
 
-def typical_frame(positions_nm: Float[Tensor, "frames sites 3"]) -> Float[Tensor, "sites 3"]:
-    """Return the frame nearest to the mean of all, which are superposed on it and on each other.
-
-    Its centre of geometry is moved to the origin.
-    """
-    mean = positions_nm[0]
-    for _ in range(3):
-        moved = superposed(positions_nm, mean)
-        mean = moved.mean(dim=0)
-    nearest = (moved - mean).square().sum(dim=(1, 2)).argmin()
-    return positions_nm[nearest] - positions_nm[nearest].mean(dim=0)
+def _equilibrium_weights(dataset: Dataset, entry: ShardEntry) -> Float64[np.ndarray, " frames"]:
+    """Return how much each frame of a shard counts in the equilibrium ensemble, mostly 1."""
+    if entry.label.sampling == "seeded":
+        return np.zeros(entry.frames)
+    weights = dataset.read_weights(entry)
+    if weights is None or not weights.sum() > 0:
+        return np.full(entry.frames, 1.0 if weights is None else 0.0)
+    return np.asarray(weights / weights.mean(), dtype=np.float64)
 
 
-def _lags(
-    parts: list[BeadFrames], chosen: Bool[np.ndarray, " frames"], settings: SurrogateSettings
-) -> tuple[Runs, Float64[np.ndarray, " lags"]]:
+def _balanced(
+    source: WindowSource, resolution: Resolution, balance: float, seed: int
+) -> WindowSource:
+    if balance == 0:
+        return source
+    runs = source.starts.runs
+    frames = torch.from_numpy(runs.frames)
+    weights = start_weights(source.positions, frames, resolution, balance, seed)
+    return replace(source, starts=replace(source.starts, runs=replace(runs, weights=weights)))
+
+
+def _starts(
+    parts: Sequence[Timeline], chosen: Bool[np.ndarray, " frames"], settings: SurrogateSettings
+) -> WindowPool:
     """Return the runs of chosen frames, and the lags of the settings that they have windows at."""
     runs = Runs.find(parts, chosen)
     shortest = settings.shortest_lag_ps or runs.shortest_lag_ps()
     longest = settings.longest_lag_ps or runs.longest_lag_ps(settings.window_frames)
     if shortest is None or longest is None or not len(runs.intervals_ps):
-        return runs, np.zeros(0)
+        return WindowPool(runs, np.zeros(0))
     nearest = np.maximum(np.round(shortest / runs.intervals_ps), 1) * runs.intervals_ps
     if (np.abs(nearest / shortest - 1) > LAG_ERROR).all():
         raise InputError(
@@ -325,7 +205,8 @@ def _lags(
         )
     count = 1 + round(LAGS_PER_DECADE * abs(math.log10(longest / shortest)))
     grid = np.geomspace(shortest, max(longest, shortest), count)
-    return runs, grid[[runs.count(lag_ps, settings.window_frames) > 0 for lag_ps in grid]]
+    served = [runs.count(lag_ps, settings.window_frames) > 0 for lag_ps in grid]
+    return WindowPool(runs, grid[served])
 
 
 def _scale_times(elapsed_ps: Tensor) -> Float[Tensor, " times"]:
@@ -335,7 +216,8 @@ def _scale_times(elapsed_ps: Tensor) -> Float[Tensor, " times"]:
     return torch.tensor(np.geomspace(first, last, count), dtype=torch.float32)
 
 
-def _warn_of_padding(runs: Runs, lag_ps: float, length: int) -> None:
+def _warn_of_padding(pool: WindowPool, length: int) -> None:
+    runs, lag_ps = pool.runs, float(pool.lags_ps[0])
     longest = int(runs.draw(np.full(1, lag_ps), length, np.zeros(1)).present.sum())
     whole = (runs.lengths - 1) * runs.intervals_ps >= (length - 1) * lag_ps * (1 - 1e-9)
     if not whole.any():
@@ -346,7 +228,7 @@ def _warn_of_padding(runs: Runs, lag_ps: float, length: int) -> None:
         )  # fmt: skip
 
 
-def _no_window(dataset: Dataset, parts: list[BeadFrames], settings: SurrogateSettings) -> str:
+def _no_window(dataset: Dataset, parts: Sequence[Timeline], settings: SurrogateSettings) -> str:
     runs = Runs.find(parts)
     if not len(runs.lengths):
         return (
@@ -362,43 +244,22 @@ def _no_window(dataset: Dataset, parts: list[BeadFrames], settings: SurrogateSet
     )
 
 
-def _read_sites(
-    dataset: Dataset, settings: SurrogateSettings
-) -> Float32[np.ndarray, "all_frames sites 3"]:
-    """Read the positions of all frames: beads, or atoms but hydrogens."""
+def _positions(dataset: Dataset, settings: SurrogateSettings) -> StoredPositions:
+    """Return the positions of beads, or of atoms but hydrogens."""
     if settings.resolution == "ca":
-        return np.concatenate([dataset.read_beads(e).positions_nm for e in dataset.entries])
+        return StoredPositions.of_beads(dataset)
     if dataset.header.atoms is None:
         raise InputError(
             f"dataset {dataset.path} is of beads only, and resolution is heavy; import atoms with "
             "--resolution heavy, or train with --set model.resolution=ca"
         )
     _, kept = dataset.header.atoms.without_hydrogens()
-    return np.concatenate(
-        [dataset.read_atoms(e, forces=False).positions_nm[:, kept] for e in dataset.entries]
-    )
+    return StoredPositions.of_atoms(dataset, torch.tensor(kept))
 
 
 def _resolution(dataset: Dataset, settings: SurrogateSettings, source: WindowSource) -> Resolution:
     if settings.resolution == "ca" or dataset.header.atoms is None:
         return AlphaCarbons(dataset.header.beads)
     heavy, _ = dataset.header.atoms.without_hydrogens()
-    frames = _evenly(torch.from_numpy(source.runs.frames), MEASURED_FRAMES)
-    return AllHeavyAtoms.measure(heavy, source.positions_nm[frames])
-
-
-def _require_whole(windows: WindowSource, resolution: Resolution) -> None:
-    bonds = torch.tensor(resolution.beads.bonds, dtype=torch.long).reshape(-1, 2)
-    alpha = resolution.alpha_carbons(windows.positions_nm)
-    broken = ~check_chain(alpha, bonds=bonds).not_exploded
-    if bool(broken.any()):
-        first = windows.sources.describe(int(broken.int().argmax()))
-        raise InputError(
-            f"{int(broken.sum())} frames have a chain that has come apart, first {first}; make "
-            "molecules whole (no jumps over a periodic box), or remove those frames"
-        )
-
-
-def _evenly(rows: Tensor, limit: int) -> Tensor:
-    step = max(1, -(-len(rows) // limit))
-    return rows[::step]
+    frames = evenly(torch.from_numpy(source.starts.runs.frames), MEASURED_FRAMES)
+    return AllHeavyAtoms.measure(heavy, source.positions.read(frames))
