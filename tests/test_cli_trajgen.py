@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import mdtraj
 import numpy as np
@@ -239,3 +240,23 @@ def test_evaluate_measures_atoms(shared_data: Path, tmp_path: Path) -> None:
     assert evaluation["shares"]["native"]["samples"]["value"] == 1
     assert evaluation["kinetics"]["reason"] is not None
     assert (out / "report.html").is_file()
+
+
+def test_a_generation_under_way_goes_on_and_leaves_no_folder(made: Made, tmp_path: Path) -> None:
+    simulate(made, tmp_path / "s.pdb", "--dataset", made.dataset, "--chains", 1)
+    forward = (
+        "generate", "forward", made.surrogate, "--start", tmp_path / "s.pdb", "--frames", 9,
+        "--device", "cpu",
+    )  # fmt: skip
+    with patch("trajgen.cli.surrogate_io.say_whole", side_effect=KeyboardInterrupt):
+        trajgen(*forward, "--out", tmp_path / "whole.npz")
+    with patch("trajgen.data.writers.write_rollouts", side_effect=KeyboardInterrupt):
+        trajgen(*forward, "--out", tmp_path / "gen.npz")
+    assert (tmp_path / "gen.npz.generation").is_dir()
+    refused = trajgen(*forward, "--seed", 1, "--out", tmp_path / "gen.npz")
+    assert refused.code == 2
+    assert "under way with another seed" in refused.error
+    succeed(*forward, "--out", tmp_path / "gen.npz")
+    assert not (tmp_path / "gen.npz.generation").exists()
+    arrays = [np.load(tmp_path / f"{name}.npz")["positions"] for name in ("gen", "whole")]
+    np.testing.assert_array_equal(*arrays)

@@ -24,8 +24,8 @@ from trajgen.potential.dynamics import simulation as loop
 from trajgen.potential.dynamics import streaming
 from trajgen.potential.dynamics.settings import SimulationSettings
 from trajgen.potential.dynamics.simulate import simulate
+from trajgen.potential.dynamics.simulation_folder import SimulationFolder
 from trajgen.potential.dynamics.streaming import simulate_to_file
-from trajgen.potential.dynamics.work_folder import WorkFolder
 from trajgen.progress import Progress, ProgressTask
 
 SETTINGS = SimulationSettings(steps=90, save_every=10)
@@ -251,19 +251,19 @@ def test_a_run_killed_after_its_output_appeared_has_ended(
     potential, starts, tmp_path, monkeypatch, always_store, left
 ):
     out = tmp_path / "sim.npz"
-    remove = WorkFolder.remove
+    remove = SimulationFolder.remove
 
-    def die(folder: WorkFolder) -> None:
+    def die(folder: SimulationFolder) -> None:
         if left == "run.json":
             for file in folder.path.iterdir():
                 if file.name != "run.json":
                     file.unlink()
         raise InterruptedRunError
 
-    monkeypatch.setattr(WorkFolder, "remove", die)
+    monkeypatch.setattr(SimulationFolder, "remove", die)
     with pytest.raises(InterruptedRunError):
         simulate_to_file(potential, starts, SETTINGS, 5, out)
-    monkeypatch.setattr(WorkFolder, "remove", remove)
+    monkeypatch.setattr(SimulationFolder, "remove", remove)
     before = out.read_bytes()
     with pytest.raises(InputError, match="another seed"):
         simulate_to_file(potential, starts, SETTINGS, 6, out)
@@ -400,7 +400,7 @@ def test_memory_does_not_grow_with_the_number_of_frames(
 
 
 def test_a_work_folder_without_a_state_is_no_simulation(tmp_path):
-    folder = WorkFolder(tmp_path / "sim.npz", {"seed": 1})
+    folder = SimulationFolder(tmp_path / "sim.npz", {"seed": 1})
     assert folder.load() is None
     assert list(tmp_path.iterdir()) == []
 
@@ -460,7 +460,7 @@ def test_two_processes_do_not_work_on_one_output(potential, starts, tmp_path, al
         simulate_to_file(potential, starts, SETTINGS, 5, tmp_path / "sim.npz", StopAt(40))
     folder = os.open(tmp_path / "sim.npz.simulation", os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
-    with pytest.raises(InputError, match="another process is simulating"):
+    with pytest.raises(InputError, match="another process is at work"):
         simulate_to_file(potential, starts, SETTINGS, 5, tmp_path / "sim.npz")
     os.close(folder)
     simulate_to_file(potential, starts, SETTINGS, 5, tmp_path / "sim.npz")

@@ -18,6 +18,8 @@ from trajgen.surrogate.surrogate import Surrogate, WindowTimes
 
 #: A lag may lie outside the trained ones by this factor.
 LAG_MARGIN = 1.1
+#: Frames of each window that are looked at at once.
+CHECKED_FRAMES = 4096
 
 
 class RolloutSettings(SamplerSettings):
@@ -103,10 +105,14 @@ def intact_frames(
 ) -> Bool[Tensor, "windows frames"]:
     """Say for each frame whether it is finite and holds together."""
     bonds = torch.tensor(surrogate.beads.bonds, dtype=torch.long).reshape(-1, 2)
-    sites = rearrange(positions_nm, "w f s x -> (w f) s x")
-    alpha = surrogate.molecule.resolution.to(sites.device).alpha_carbons(sites)
-    whole = check_chain(alpha, bonds=bonds).not_exploded & sites.isfinite().flatten(1).all(dim=1)
-    return whole.view(positions_nm.shape[:2])
+    resolution = surrogate.molecule.resolution.to(positions_nm.device)
+    whole = []
+    for some in positions_nm.split(CHECKED_FRAMES, dim=1):
+        sites = rearrange(some, "w f s x -> (w f) s x")
+        chain = check_chain(resolution.alpha_carbons(sites), bonds=bonds)
+        intact = chain.not_exploded & sites.isfinite().flatten(1).all(dim=1)
+        whole.append(intact.view(some.shape[:2]))
+    return torch.cat(whole, dim=1)
 
 
 def checked_frames(surrogate: Surrogate, positions_nm: np.ndarray, what: str) -> Tensor:

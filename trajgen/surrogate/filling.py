@@ -6,18 +6,20 @@ between, which also see the frames that were generated on both sides of them: wh
 known frame, such as a velocity, has no join there.
 """
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from trajgen.data.records import Rollouts
 from trajgen.errors import InputError
 from trajgen.geometry.superposition import superposed
-from trajgen.progress import SILENT, Progress, ProgressTask
+from trajgen.progress import SILENT, Progress
 from trajgen.seeding import derive_seed
+from trajgen.surrogate.canvas import Canvas
 from trajgen.surrogate.completing import (
     RolloutSettings,
     checked_frames,
@@ -27,6 +29,7 @@ from trajgen.surrogate.completing import (
 )
 from trajgen.surrogate.conditioning import MIN_PATH_FRAMES
 from trajgen.surrogate.surrogate import Surrogate
+from trajgen.work_folder import WorkFolder
 
 #: Frames between two known ones at most, as a factor of time resolution.
 LARGEST_FACTOR = 100
@@ -42,6 +45,7 @@ def interpolate(
     settings: RolloutSettings,
     seed: int,
     progress: Progress = SILENT,
+    work: WorkFolder | None = None,
 ) -> Rollouts:
     """Generate paths between two conformations, each from noise of its own.
 
@@ -58,6 +62,7 @@ def interpolate(
         settings: how the windows are sampled.
         seed: base of the noise.
         progress: told of each generated frame.
+        work: where the frames lie until all are there; None for memory.
 
     Raises:
         InputError: ends that are not finite or of another molecule, a lag that the model was not
@@ -71,13 +76,12 @@ def interpolate(
     if paths < 1:
         raise InputError(f"paths is {paths}; wanted is at least 1")
     ends = checked_frames(surrogate, np.stack([start_nm, end_nm]), "start and end")
-    positions = torch.full((paths, frames, *ends.shape[1:]), torch.nan)
+    canvas = Canvas(paths, frames, ends.shape[1], work)
+    positions = canvas.positions_nm
     positions[:, 0], positions[:, -1] = ends[0], superposed(ends[1], ends[0])
     filled = np.zeros(frames, dtype=bool)
     filled[[0, -1]] = True
-    _fill(
-        surrogate, positions, filled, lag_ps, settings, derive_seed(seed, "interpolate"), progress
-    )
+    _fill(surrogate, canvas, filled, lag_ps, settings, derive_seed(seed, "interpolate"), progress)
     return _whole_or_lost(surrogate, positions, lag_ps)
 
 
@@ -89,6 +93,7 @@ def upsample(
     settings: RolloutSettings,
     seed: int,
     progress: Progress = SILENT,
+    work: WorkFolder | None = None,
 ) -> Rollouts:
     """Fill in frames between those of a trajectory.
 
@@ -100,6 +105,7 @@ def upsample(
         settings: how the windows are sampled.
         seed: base of the noise.
         progress: told of each generated frame.
+        work: where the frames lie until all are there; None for memory.
 
     Raises:
         InputError: fewer than two frames, a factor that is not 2 to 100, frames that are not finite
@@ -110,20 +116,43 @@ def upsample(
         raise InputError("one frame has nothing between; give a trajectory of two or more")
     if not 2 <= factor <= LARGEST_FACTOR:
         raise InputError(f"factor is {factor}; wanted is 2 to {LARGEST_FACTOR}")
-    positions = torch.full((1, factor * (len(known) - 1) + 1, *known.shape[1:]), torch.nan)
+    canvas = Canvas(1, factor * (len(known) - 1) + 1, known.shape[1], work)
+    positions = canvas.positions_nm
     positions[0, ::factor] = known
     filled = np.zeros(positions.shape[1], dtype=bool)
     filled[::factor] = True
     lag_ps = interval_ps / factor
-    _fill(surrogate, positions, filled, lag_ps, settings, derive_seed(seed, "upsample"), progress)
+    _fill(surrogate, canvas, filled, lag_ps, settings, derive_seed(seed, "upsample"), progress)
     alive = intact_frames(surrogate, positions)
     positions[~alive] = torch.nan
     return Rollouts(surrogate.topology, positions.numpy(), alive.numpy(), lag_ps)
 
 
+@dataclass(frozen=True)
+class _Filling:
+    """Windows of one shape that are filled at once.
+
+    Attributes:
+        frames: the frames of each window.
+        known: frames that are known by then.
+        stride: frames between neighbours.
+        seeds: base of the noise of each window.
+    """
+
+    frames: Int64[Tensor, "windows frames"]
+    known: Bool[Tensor, " frames"]
+    stride: int
+    seeds: tuple[int, ...]
+
+    @property
+    def n_new(self) -> int:
+        """The number of frames that are generated, of each path."""
+        return len(self.frames) * int((~self.known).sum())
+
+
 def _fill(
     surrogate: Surrogate,
-    positions: Float32[Tensor, "paths frames sites 3"],
+    canvas: Canvas,
     filled: Bool[np.ndarray, " frames"],
     lag_ps: float,
     settings: RolloutSettings,
@@ -131,6 +160,40 @@ def _fill(
     progress: Progress,
 ) -> None:
     """Fill all frames of all paths, level by level."""
+    positions = canvas.positions_nm
+    paths, residues = len(positions), surrogate.beads.n_beads
+    together = max(1, settings.batch // paths)
+    plan = _plan(surrogate, filled, lag_ps, settings, seed, together)
+    total, done = int((~filled).sum()), sum(part.n_new for part in plan[: canvas.done])
+    with progress.task("fill in", total=total, done=done) as task:
+        for part in canvas.to_do(plan):
+            known, offsets = part.known, part.frames[0] - part.frames[0, 0]
+            windows = positions[:, part.frames].flatten(0, 1)
+            seeds = [
+                derive_seed(base, "path", path) for path in range(paths) for base in part.seeds
+            ]
+            new = complete_windows(
+                surrogate,
+                windows,
+                known[:, None].expand(-1, residues),
+                offsets / part.stride,
+                part.stride * lag_ps,
+                seeds,
+                settings,
+            ).unflatten(0, (paths, len(part.frames)))
+            positions[:, part.frames[:, ~known]] = new[:, :, ~known]
+            task.advance(part.n_new)
+
+
+def _plan(
+    surrogate: Surrogate,
+    known_first: Bool[np.ndarray, " frames"],
+    lag_ps: float,
+    settings: RolloutSettings,
+    seed: int,
+    together: int,
+) -> list[_Filling]:
+    """Return what is filled one after the other, at most so many windows together."""
     require_lag(surrogate, lag_ps)
     whole = surrogate.settings.window_frames - 1
     if whole - 2 * (settings.context - 1) < 2:
@@ -138,76 +201,58 @@ def _fill(
             f"context is {settings.context} in windows of {surrogate.settings.window_frames} "
             "frames, which leaves none to generate; choose a smaller context"
         )
-    level = 0
-    with progress.task("fill in", total=int((~filled).sum())) as task:
-        while not filled.all():
-            known = np.flatnonzero(filled)
-            # Both sides of a gap may have frames that are seen beside its ends.
-            beside = 2 * (settings.context - 1) if len(known) > 2 else 0
-            stride = -(-int(np.diff(known).max()) // (whole - beside))
-            gaps = [(a, b) for a, b in pairwise(known.tolist()) if b - a > stride]
-            require_lag(surrogate, stride * lag_ps)
-            for half in (0, 1):
-                chosen = gaps[half::2]
-                if chosen:
-                    part = derive_seed(seed, "half level", level, half)
-                    _fill_gaps(
-                        surrogate, positions, filled, chosen, stride, lag_ps, settings, part, task
-                    )
-            level += 1
+    plan: list[_Filling] = []
+    filled, level = known_first.copy(), 0
+    while not filled.all():
+        known = np.flatnonzero(filled)
+        # Both sides of a gap may have frames that are seen beside its ends.
+        beside = 2 * (settings.context - 1) if len(known) > 2 else 0
+        stride = -(-int(np.diff(known).max()) // (whole - beside))
+        gaps = [(a, b) for a, b in pairwise(known.tolist()) if b - a > stride]
+        require_lag(surrogate, stride * lag_ps)
+        for half in (0, 1):
+            base = derive_seed(seed, "half level", level, half)
+            plan += _plan_gaps(filled, gaps[half::2], stride, settings.context, base, together)
+        level += 1
+    return plan
 
 
-def _fill_gaps(
-    surrogate: Surrogate,
-    positions: Tensor,
-    filled: np.ndarray,
+def _plan_gaps(
+    filled: Bool[np.ndarray, " frames"],
     gaps: list[tuple[int, int]],
     stride: int,
-    lag_ps: float,
-    settings: RolloutSettings,
+    context: int,
     seed: int,
-    task: ProgressTask,
-) -> None:
-    """Put frames into gaps, ``stride`` apart; gaps of one shape are one batch."""
+    together: int,
+) -> list[_Filling]:
+    """Put frames into gaps, ``stride`` apart, and mark them as filled; see ``_plan``."""
     shapes: dict[tuple[tuple[int, ...], tuple[bool, ...]], list[tuple[int, np.ndarray]]] = {}
+    near = stride * (context - 1)  # frames further away say nothing of a velocity
     for number, (a, b) in enumerate(gaps):
+        low, high = max(a - near, 0), b + near + 1
+        before = low + np.flatnonzero(filled[low : a + 1])
+        after = b + np.flatnonzero(filled[b:high])
         inside = np.arange(a + stride, b, stride)
-        before, after = np.flatnonzero(filled[: a + 1]), b + np.flatnonzero(filled[b:])
-        near = stride * (settings.context - 1)  # frames further away say nothing of a velocity
-        before = before[a - before <= near][-settings.context :]
-        after = after[after - b <= near][: settings.context]
-        frames = np.concatenate([before, inside, after])
+        frames = np.concatenate([before[-context:], inside, after[:context]])
         shape = (tuple((frames - frames[0]).tolist()), tuple(filled[frames].tolist()))
-        shapes.setdefault(shape, []).append((number, frames))
-    paths, residues = len(positions), surrogate.beads.n_beads
-    for (offsets, given), members in shapes.items():
-        known = torch.tensor(given)[:, None].expand(-1, residues)
-        places = torch.tensor(offsets) / stride
-        index = torch.from_numpy(np.stack([frames for _, frames in members]))
-        windows = positions[:, index].flatten(0, 1)
-        seeds = [
-            derive_seed(derive_seed(seed, "path", path), "gap", number)
-            for path in range(paths)
-            for number, _ in members
-        ]
-        new = complete_windows(
-            surrogate, windows, known, places, stride * lag_ps, seeds, settings
-        ).unflatten(0, (paths, len(members)))
-        asked = ~torch.tensor(given)
-        positions[:, index[:, asked]] = new[:, :, asked]
-        task.advance(int(asked.sum()) * len(members))
-    for _, members in shapes.items():
+        shapes.setdefault(shape, []).append((derive_seed(seed, "gap", number), frames))
+    plan = []
+    for (_, known), members in shapes.items():
+        for begin in range(0, len(members), together):
+            seeds, frames = zip(*members[begin : begin + together], strict=True)
+            windows = torch.from_numpy(np.stack(frames))
+            plan.append(_Filling(windows, torch.tensor(known), stride, seeds))
+    for members in shapes.values():
         for _, frames in members:
             filled[frames] = True
+    return plan
 
 
-def _whole_or_lost(surrogate: Surrogate, positions: Tensor, lag_ps: float) -> Rollouts:
+def _whole_or_lost(
+    surrogate: Surrogate, positions: Float32[Tensor, "paths frames sites 3"], lag_ps: float
+) -> Rollouts:
     whole = intact_frames(surrogate, positions).all(dim=1, keepdim=True)
     alive = whole.repeat(1, positions.shape[1])
     alive[:, 0] = True
-    return Rollouts(
-        surrogate.topology,
-        torch.where(alive[..., None, None], positions, torch.nan).numpy(),
-        alive.numpy(),
-        lag_ps,
-    )
+    positions[~alive] = torch.nan
+    return Rollouts(surrogate.topology, positions.numpy(), alive.numpy(), lag_ps)

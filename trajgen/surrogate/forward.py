@@ -10,6 +10,8 @@ from trajgen.data.records import Rollouts
 from trajgen.errors import InputError
 from trajgen.progress import SILENT, Progress
 from trajgen.seeding import derive_seed
+from trajgen.surrogate.canvas import Canvas
+from trajgen.surrogate.chaining import chained_windows, frames_done
 from trajgen.surrogate.completing import (
     RolloutSettings,
     checked_frames,
@@ -19,6 +21,7 @@ from trajgen.surrogate.completing import (
 )
 from trajgen.surrogate.conditioning import forward_mask
 from trajgen.surrogate.surrogate import Surrogate
+from trajgen.work_folder import WorkFolder
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +34,7 @@ def forward(
     settings: RolloutSettings,
     seed: int,
     progress: Progress = SILENT,
+    work: WorkFolder | None = None,
 ) -> Rollouts:
     """Simulate forward from each start.
 
@@ -47,6 +51,7 @@ def forward(
         settings: how the windows are sampled.
         seed: base of the noise.
         progress: told of each generated window of all replicas.
+        work: where the frames lie until all are there; None for memory.
 
     Raises:
         InputError: starts that are not finite or of another molecule, a lag that the model was
@@ -58,32 +63,29 @@ def forward(
     starts = checked_frames(surrogate, starts_nm, "starts")
     replicas, sites = starts.shape[:2]
     residues, length = surrogate.beads.n_beads, surrogate.settings.window_frames
-    positions = torch.full((replicas, frames + length, sites, 3), torch.nan)
+    canvas = Canvas(replicas, frames, sites, work)
+    positions = canvas.positions_nm
     positions[:, 0] = starts
-    alive = torch.zeros(replicas, frames + length, dtype=torch.bool)
-    alive[:, 0] = True
-    done, window = 1, 0
-    with progress.task("roll out", total=frames - 1) as task:
-        while done < frames:
-            shared = min(settings.context, done, length - 1)
-            first, end = done - shared, done - shared + length
-            going = torch.nonzero(alive[:, done - 1]).flatten()
+    windows = chained_windows(1, frames, length, settings.context)
+    done_before = frames_done(windows, canvas.done, frames)
+    with progress.task("roll out", total=frames - 1, done=done_before - 1) as task:
+        for window in canvas.to_do(windows):
+            first, done, end = window.first, window.done, window.end
+            going = torch.nonzero(positions[:, done - 1].isfinite().flatten(1).all(dim=1)).flatten()
+            block = torch.full((replicas, length - (done - first), sites, 3), torch.nan)
             if len(going):
+                shared = done - first
                 given = torch.zeros(len(going), length, sites, 3)
                 given[:, :shared] = positions[going, first:done]
-                seeds = [derive_seed(seed, "forward", window, int(row)) for row in going]
+                seeds = [derive_seed(seed, "forward", window.number, int(row)) for row in going]
                 mask, places = forward_mask(length, residues, shared), torch.arange(length)
                 new = complete_windows(surrogate, given, mask, places, lag_ps, seeds, settings)
                 intact = intact_frames(surrogate, new)[:, shared:].int().cumprod(dim=1).bool()
-                alive[going, done:end] = intact
-                positions[going, done:end] = torch.where(
-                    intact[..., None, None], new[:, shared:], torch.nan
-                )
-            task.advance(min(end, frames) - done)
-            done, window = end, window + 1
-    lost = int((~alive[:, frames - 1]).sum())
+                block[going] = torch.where(intact[..., None, None], new[:, shared:], torch.nan)
+            positions[:, done:end] = block[:, : end - done]
+            task.advance(end - done)
+    alive = canvas.finite()
+    lost = int((~alive[:, -1]).sum())
     if lost:
         logger.warning("%d of %d replicas fell apart and were frozen", lost, replicas)
-    return Rollouts(
-        surrogate.topology, positions[:, :frames].numpy(), alive[:, :frames].numpy(), lag_ps
-    )
+    return Rollouts(surrogate.topology, positions.numpy(), alive.numpy(), lag_ps)

@@ -8,6 +8,8 @@ from trajgen.data.records import Rollouts
 from trajgen.errors import InputError
 from trajgen.progress import SILENT, Progress
 from trajgen.seeding import derive_seed
+from trajgen.surrogate.canvas import Canvas
+from trajgen.surrogate.chaining import chained_windows, frames_done
 from trajgen.surrogate.completing import (
     RolloutSettings,
     checked_frames,
@@ -17,6 +19,7 @@ from trajgen.surrogate.completing import (
 )
 from trajgen.surrogate.conditioning import require_known_residues
 from trajgen.surrogate.surrogate import Surrogate
+from trajgen.work_folder import WorkFolder
 
 
 def inpaint(
@@ -29,6 +32,7 @@ def inpaint(
     seed: int,
     start_known: bool = False,
     progress: Progress = SILENT,
+    work: WorkFolder | None = None,
 ) -> Rollouts:
     """Generate the residues of a trajectory that are not known.
 
@@ -43,6 +47,7 @@ def inpaint(
         seed: base of the noise.
         start_known: whether all of the first frame is known.
         progress: told of each generated frame.
+        work: where the frames lie until all are there; None for memory.
 
     Raises:
         InputError: no residue is known or all are, frames that are not finite or of another
@@ -57,17 +62,20 @@ def inpaint(
             "least 1 and 2"
         )
     shown, frames = torch.from_numpy(residues), len(given)
-    positions = given.repeat(replicas, 1, 1, 1)
+    canvas = Canvas(replicas, frames, given.shape[1], work)
+    positions = canvas.positions_nm
+    if canvas.done == 0:
+        positions[:] = given
     site_residues = surrogate.molecule.resolution.site_residues.cpu()
-    done = 1 if start_known else 0
-    window = 0
-    with progress.task("inpaint", total=frames - done) as task:
-        while done < frames:
-            first = max(done - settings.context, 0)
-            end = min(first + surrogate.settings.window_frames, frames)
+    begin = 1 if start_known else 0
+    windows = chained_windows(begin, frames, surrogate.settings.window_frames, settings.context)
+    done_before = frames_done(windows, canvas.done, frames)
+    with progress.task("inpaint", total=frames - begin, done=done_before - begin) as task:
+        for window in canvas.to_do(windows):
+            first, done, end = window.first, window.done, window.end
             known = shown.repeat(end - first, 1)
             known[: done - first] = True
-            part = derive_seed(seed, "inpaint", window)
+            part = derive_seed(seed, "inpaint", window.number)
             seeds = [derive_seed(part, "replica", index=row) for row in range(replicas)]
             places = torch.arange(end - first)
             new = complete_windows(
@@ -76,7 +84,6 @@ def inpaint(
             asked = ~known[:, site_residues]
             positions[:, first:end][:, asked] = new[:, asked]
             task.advance(end - done)
-            done, window = end, window + 1
     alive = intact_frames(surrogate, positions).int().cumprod(dim=1).bool()
     positions[~alive] = torch.nan
     return Rollouts(surrogate.topology, positions.numpy(), alive.numpy(), lag_ps)

@@ -16,7 +16,7 @@ from trajgen.potential.dynamics.frames import joined, joined_in_file
 from trajgen.potential.dynamics.outcome import log_outcome, report_of, rollouts_of
 from trajgen.potential.dynamics.settings import SimulationSettings
 from trajgen.potential.dynamics.simulation import Simulation
-from trajgen.potential.dynamics.work_folder import WorkFolder
+from trajgen.potential.dynamics.simulation_folder import SimulationFolder
 from trajgen.potential.potential import Potential
 from trajgen.progress import SILENT, Progress
 
@@ -61,7 +61,7 @@ def simulate_to_file(
             potential, start, setting or seed.
         WorkError: no chain lived to see a frame, or the files did not reach the disk.
     """
-    folder = WorkFolder(out, _identity(potential, starts_nm, settings, seed))
+    folder = SimulationFolder(out, _identity(potential, starts_nm, settings, seed))
     if folder.finished:
         folder.remove()
         report: dict[str, Any] = read_json(out.with_suffix(".json"))["simulation"]
@@ -92,7 +92,7 @@ def simulate_to_file(
     return report
 
 
-def _run(simulation: Simulation, folder: WorkFolder, progress: Progress) -> list[np.ndarray]:
+def _run(simulation: Simulation, folder: SimulationFolder, progress: Progress) -> list[np.ndarray]:
     """Go to the end, storing now and then, and return the frames that are not stored."""
     unsaved: list[np.ndarray] = []
     frame_bytes = simulation.base(simulation.state.positions_nm).numel() * 4
@@ -108,7 +108,7 @@ def _run(simulation: Simulation, folder: WorkFolder, progress: Progress) -> list
     return unsaved
 
 
-def _store(simulation: Simulation, folder: WorkFolder, unsaved: list[np.ndarray]) -> None:
+def _store(simulation: Simulation, folder: SimulationFolder, unsaved: list[np.ndarray]) -> None:
     first = simulation.frames_done - len(unsaved)
     folder.save(simulation.step, simulation.tensors(), unsaved, first)
 

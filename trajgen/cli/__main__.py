@@ -1,0 +1,5 @@
+"""Runs the command as ``python -m trajgen.cli``."""
+
+from trajgen.cli import main
+
+main()

@@ -1,0 +1,118 @@
+"""The command that compares trajectories with a reference."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from trajgen import __version__
+from trajgen.cli.options import Config, Json, Seed, Sets
+from trajgen.console import choose_progress
+
+
+def evaluate_command(
+    trajectories: Annotated[
+        list[Path],
+        typer.Argument(metavar="TRAJ...", help="Trajectories or datasets; pooled to one set."),
+    ],
+    reference: Annotated[
+        list[Path],
+        typer.Option("--reference", help="Dataset or trajectory to judge by; repeatable."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to make; must not exist.")],
+    topology: Annotated[
+        Path | None, typer.Option("--topology", help="Structure file of the trajectories.")
+    ] = None,
+    reference_topology: Annotated[
+        Path | None,
+        typer.Option("--reference-topology", help="Of the reference; default --topology."),
+    ] = None,
+    resolution: Annotated[
+        Literal["ca", "heavy"],
+        typer.Option("--resolution", help="ca: C-alpha beads; heavy: atoms without hydrogens."),
+    ] = "ca",
+    structure: Annotated[
+        Path | None,
+        typer.Option("--structure", help="Measure the RMSD to it and to its mirror image (PDB)."),
+    ] = None,
+    each: Annotated[
+        bool, typer.Option("--each", help="Judge every file as a set of its own.")
+    ] = False,
+    config: Config = None,
+    sets: Sets = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure how far trajectories are from a reference; writes metrics.json and report.html.
+
+    \b
+    trajgen evaluate SIM.npz --reference DATASET --out EVALUATION
+    trajgen evaluate GEN_*.xtc --topology GEN.pdb --reference MD.xtc \\
+        --reference-topology MD.pdb --out EVALUATION
+    """
+    from trajgen.analysis.evaluate import EvaluationSettings
+    from trajgen.analysis.evaluation_report import evaluate_to_folder
+    from trajgen.data.mapping import bead_topology
+    from trajgen.data.readers import read_bead_structure
+    from trajgen.data.sources import open_samples
+    from trajgen.files import read_json, require_output
+    from trajgen.settings import load_settings
+
+    settings = load_settings(EvaluationSettings, config, sets or [])
+    require_output(out)
+    judged_by = open_samples(reference, reference_topology or topology, resolution)
+    beads = bead_topology(judged_by.topology)
+    groups = [[path] for path in trajectories] if each else [trajectories]
+    samples = {
+        ", ".join(map(str, group)): open_samples(group, topology or beads, resolution)
+        for group in groups
+    }
+    evaluate_to_folder(
+        samples,
+        judged_by,
+        out,
+        settings,
+        seed,
+        {"trajgen_version": __version__, "reference": ", ".join(map(str, reference))},
+        choose_progress(),
+        {name: found.left_out for name, found in samples.items()},
+        None if structure is None else read_bead_structure(structure, beads),
+    )
+    metrics = read_json(out / "metrics.json")
+    if as_json:
+        typer.echo(json.dumps(metrics, indent=2))
+    else:
+        _print_distances(metrics)
+        typer.echo(f"report: {out / 'report.html'}")
+
+
+def _print_distances(metrics: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    for name, evaluation in metrics["samples"].items():
+        table = Table("distance", "value", "95 % interval", "floor (halves)", "unit", title=name)
+        for distance, entry in evaluation["distances"].items():
+            pooled = entry["pooled"]
+            table.add_row(
+                distance,
+                _number(pooled["value"]),
+                f"{_number(pooled['low'])} to {_number(pooled['high'])}",
+                f"{_number(pooled['floor_mean'])}, at most {_number(pooled['floor_max'])}",
+                pooled["unit"],
+            )
+        Console().print(table)
+        for reason in dict.fromkeys(_reasons(evaluation)):
+            typer.echo(f"not measured: {reason}")
+
+
+def _reasons(evaluation: dict[str, Any]) -> Iterator[str]:
+    for distance, entry in evaluation["distances"].items():
+        if entry["pooled"]["value"] is None:
+            yield f"{distance} ({entry['pooled']['reason']})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

@@ -1,0 +1,82 @@
+"""Frames that are being generated, in memory, or in a file that a killed run goes on with.
+
+What each step adds follows from earlier frames and from seeds alone. So it is enough to remember
+how many steps reached the disk: those after them are done again, to the same bits.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from trajgen.errors import InputError
+from trajgen.files import read_json, whole_file, write_json
+from trajgen.work_folder import WorkFolder
+
+#: Steps are brought to disk after this time.
+STORE_SECONDS = 30.0
+#: Values that are looked at at once.
+CHUNK_VALUES = 2**24
+
+Step = TypeVar("Step")
+
+
+class Canvas:
+    """The frames of all chains, of which ever more are filled in.
+
+    Attributes:
+        positions_nm: the frames; zero where nothing was put yet. Under a work folder they are a
+            file that is mapped into memory.
+        done: steps that need not be done again.
+    """
+
+    positions_nm: Float[Tensor, "chains frames sites 3"]
+    done: int
+
+    def __init__(self, chains: int, frames: int, sites: int, work: WorkFolder | None) -> None:
+        """Begin, or take up what lies in the work folder.
+
+        Raises:
+            InputError: what lies there is damaged.
+            OSError: the disk has no room for the frames.
+        """
+        shape = (chains, frames, sites, 3)
+        self.done = 0
+        self._work = work
+        self._stored = time.monotonic()
+        if work is None:
+            self.positions_nm = torch.zeros(shape)
+            return
+        work.begin()
+        self._state = work.path / "steps.json"
+        file, size = work.path / "positions.f32", 4 * chains * frames * sites * 3
+        if not file.is_file():
+            with whole_file(file) as temporary, temporary.open("wb") as made:
+                os.posix_fallocate(made.fileno(), 0, size)  # a full disk is an error now
+            write_json(self._state, {"done": 0})
+        if file.stat().st_size != size or not self._state.is_file():
+            raise InputError(f"{work.path} is damaged; remove the folder to begin anew")
+        self._map = np.memmap(file, dtype=np.float32, mode="r+", shape=shape)
+        self.positions_nm = torch.from_numpy(self._map)
+        self.done = int(read_json(self._state)["done"])
+
+    def to_do(self, steps: Sequence[Step]) -> Iterator[Step]:
+        """Yield the steps that are left; what one put into the frames is kept."""
+        for number, step in enumerate(steps[self.done :], start=self.done + 1):
+            yield step
+            self.done = number
+            if self._work is not None and time.monotonic() - self._stored >= STORE_SECONDS:
+                self._map.flush()
+                write_json(self._state, {"done": self.done})
+                self._stored = time.monotonic()
+
+    def finite(self) -> Bool[Tensor, "chains frames"]:
+        """Say of each frame whether all of it is finite."""
+        per_frame = self.positions_nm.shape[0] * self.positions_nm.shape[2] * 3
+        pieces = self.positions_nm.split(max(1, CHUNK_VALUES // per_frame), dim=1)
+        return torch.cat([piece.isfinite().flatten(2).all(dim=2) for piece in pieces], dim=1)
