@@ -18,25 +18,37 @@ def sinusoids(
     return torch.cat([torch.sin(angles), torch.cos(angles)], dim=-1)
 
 
+def turns(
+    places: Float[Tensor, "batch length"], size: int
+) -> tuple[Float[Tensor, "batch length half"], Float[Tensor, "batch length half"]]:
+    """Return cosines and sines of angles that grow with the position, of rates 1 to 1/100."""
+    half = size // 2
+    rates = 100.0 ** (-torch.arange(half, dtype=torch.float32, device=places.device) / half)
+    angles = places[..., None] * rates
+    return torch.cos(angles), torch.sin(angles)
+
+
 def rotate_by_position(
-    x: Float[Tensor, "batch heads length size"], places: Float[Tensor, "batch length"]
-) -> Float[Tensor, "batch heads length size"]:
+    x: Float[Tensor, "batch length *others size"],
+    cosine: Float[Tensor, "batch length half"],
+    sine: Float[Tensor, "batch length half"],
+) -> Float[Tensor, "batch length *others size"]:
     """Turn pairs of channels by angles that grow with the position (rotary embedding).
 
     Scores of rotated queries and keys depend on the difference of positions (Su et al.,
     "RoFormer", 2021, equation 34).
     """
-    half = x.shape[-1] // 2
-    rates = 100.0 ** (-torch.arange(half, dtype=torch.float32, device=x.device) / half)
-    angles = places[:, None, :, None] * rates
-    cosine, sine = torch.cos(angles).to(x.dtype), torch.sin(angles).to(x.dtype)
-    first, second = x[..., :half], x[..., half:]
-    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
+    ones = (1,) * (x.ndim - 3)
+    shape = (*cosine.shape[:2], *ones, cosine.shape[2])
+    cosine, sine = cosine.to(x.dtype).view(shape), sine.to(x.dtype).view(shape)
+    first, second = x.chunk(2, dim=-1)
+    turned = torch.addcmul(first * cosine, second, sine, value=-1)
+    return torch.cat([turned, torch.addcmul(first * sine, second, cosine)], dim=-1)
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Shift and scale normalised features (adaptive layer norm)."""
-    return x * (1 + scale) + shift
+    return torch.addcmul(shift, x, 1 + scale)
 
 
 def zero_linear(width_in: int, width: int) -> nn.Linear:
@@ -48,32 +60,53 @@ def zero_linear(width_in: int, width: int) -> nn.Linear:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over the second axis of (batch, length, width)."""
+    """Multi-head self-attention of the cells of windows, over one of their two axes."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.project_in = nn.Linear(width, 3 * width)
-        self.project_out = nn.Linear(width, width)
+        self.project_in = nn.Linear(width, 3 * width, bias=False)
+        self.project_out = nn.Linear(width, width, bias=False)
+
+    def parts(
+        self, x: Float[Tensor, "batch frames beads width"]
+    ) -> tuple[Float[Tensor, "batch frames beads heads size"], ...]:
+        """Return queries, keys and values."""
+        return self.project_in(x).unflatten(-1, (3, self.heads, -1)).unbind(dim=-3)
+
+
+class ResidueAttention(Attention):
+    """Each residue attends to those of its frame."""
+
+    def forward(
+        self, x: Float[Tensor, "batch frames beads width"]
+    ) -> Float[Tensor, "batch frames beads width"]:
+        """Attend to all residues; what they are and where in the chain is in the features."""
+        parts = (part.flatten(0, 1).transpose(1, 2) for part in self.parts(x))
+        mixed = scaled_dot_product_attention(*parts)
+        return self.project_out(mixed.transpose(1, 2).reshape(x.shape))
+
+
+class FrameAttention(Attention):
+    """Each residue attends to itself in the other frames.
+
+    Residues lie beside heads, so that the features need not be put into another order.
+    """
 
     def forward(
         self,
-        x: Float[Tensor, "batch length width"],
-        places: Float[Tensor, "batch length"] | None = None,
-        present: Bool[Tensor, "batch length"] | None = None,
-    ) -> Float[Tensor, "batch length width"]:
-        """Attend to the positions that are ``present``, and know their ``places``.
-
-        Without places their order means nothing; without ``present`` all are.
-        """
-        batch, length, width = x.shape
-        heads = self.project_in(x).view(batch, length, 3, self.heads, width // self.heads)
-        query, key, value = heads.permute(2, 0, 3, 1, 4)
-        if places is not None:
-            query, key = rotate_by_position(query, places), rotate_by_position(key, places)
+        x: Float[Tensor, "batch frames beads width"],
+        cosine: Float[Tensor, "batch frames half"],
+        sine: Float[Tensor, "batch frames half"],
+        present: Bool[Tensor, "batch frames"] | None,
+    ) -> Float[Tensor, "batch frames beads width"]:
+        """Attend to the frames that are ``present`` (all without it), by their places in time."""
+        query, key, value = self.parts(x)
+        query, key = (rotate_by_position(part, cosine, sine) for part in (query, key))
+        parts = (part.flatten(2, 3).transpose(1, 2) for part in (query, key, value))
         mask = None if present is None else present[:, None, None, :]
-        mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.project_out(mixed.transpose(1, 2).reshape(batch, length, width))
+        mixed = scaled_dot_product_attention(*parts, attn_mask=mask)
+        return self.project_out(mixed.transpose(1, 2).reshape(x.shape))
 
 
 class Block(nn.Module):
@@ -86,10 +119,13 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.over_residues = Attention(width, heads)
-        self.over_frames = Attention(width, heads)
+        self.over_residues = ResidueAttention(width, heads)
+        self.over_frames = FrameAttention(width, heads)
+        # SiLU, since GELU takes longer on a CPU than the product before it.
         self.feed_forward = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
+            nn.Linear(width, 4 * width, bias=False),
+            nn.SiLU(),
+            nn.Linear(4 * width, width, bias=False),
         )
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.adapt = nn.Sequential(nn.SiLU(), zero_linear(width, 9 * width))
@@ -98,23 +134,15 @@ class Block(nn.Module):
         self,
         x: Float[Tensor, "batch frames beads width"],
         condition: Float[Tensor, "batch width"],
-        places: Float[Tensor, "batch frames"],
+        cosine: Float[Tensor, "batch frames half"],
+        sine: Float[Tensor, "batch frames half"],
         present: Bool[Tensor, "batch frames"] | None,
     ) -> Float[Tensor, "batch frames beads width"]:
         """Update the features; absent frames are seen by no other frame."""
-        batch, frames, beads, width = x.shape
         parts = self.adapt(condition)[:, None, None, :].chunk(9, dim=-1)
-
-        inner = modulate(self.norm(x), parts[0], parts[1]).reshape(batch * frames, beads, width)
-        x = x + parts[2] * self.over_residues(inner).view(batch, frames, beads, width)
-
-        inner = modulate(self.norm(x), parts[3], parts[4]).transpose(1, 2)
-        of_bead = None if present is None else present.repeat_interleave(beads, dim=0)
-        mixed = self.over_frames(
-            inner.reshape(batch * beads, frames, width),
-            places.repeat_interleave(beads, dim=0),
-            of_bead,
-        )
-        x = x + parts[5] * mixed.view(batch, beads, frames, width).transpose(1, 2)
-
-        return x + parts[8] * self.feed_forward(modulate(self.norm(x), parts[6], parts[7]))
+        inner = modulate(self.norm(x), parts[0], parts[1])
+        x = torch.addcmul(x, parts[2], self.over_residues(inner))
+        inner = modulate(self.norm(x), parts[3], parts[4])
+        x = torch.addcmul(x, parts[5], self.over_frames(inner, cosine, sine, present))
+        inner = modulate(self.norm(x), parts[6], parts[7])
+        return torch.addcmul(x, parts[8], self.feed_forward(inner))

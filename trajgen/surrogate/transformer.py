@@ -11,7 +11,7 @@ from trajgen.geometry.frames import RigidFrames
 from trajgen.residues import N_BEAD_TYPES, UNKNOWN_TYPE
 from trajgen.settings import Settings
 from trajgen.surrogate.key_frame import KeyFrameEncoder
-from trajgen.surrogate.layers import Block, modulate, sinusoids, zero_linear
+from trajgen.surrogate.layers import Block, modulate, sinusoids, turns, zero_linear
 from trajgen.surrogate.tokens import channel_count
 
 
@@ -169,8 +169,9 @@ class TrajectoryTransformer(nn.Module):
         flow_time = self.flow_time(sinusoids(100 * t.float(), self.width, longest=1000.0))
         condition = prepared.condition + flow_time
         features = self.noisy_in(x) + prepared.cells
+        cosine, sine = turns(prepared.places, self.width // self.dimensions.heads)
         for block in self.blocks:
-            features = block(features, condition, prepared.places, prepared.present)
+            features = block(features, condition, cosine, sine, prepared.present)
         features = self.norm(features)
         shift, scale = self.adapt_out(condition)[:, None, None, :].chunk(2, dim=-1)
         velocity = self.project_out(modulate(features, shift, scale))
