@@ -1,6 +1,7 @@
 """The device and the number of threads that torch works with."""
 
 import os
+from typing import Literal
 
 import torch
 
@@ -30,3 +31,15 @@ def fix_threads(threads: int | None = None) -> int:
     wanted = threads or int(os.environ.get("TRAJGEN_THREADS", "0")) or min(os.cpu_count() or 1, 8)
     torch.set_num_threads(wanted)
     return wanted
+
+
+PrecisionName = Literal["auto", "float32", "bf16"]
+
+
+def products_in(precision: PrecisionName, device: torch.device) -> torch.autocast:
+    """Return a context whose matrix products are of a precision.
+
+    ``auto`` is bfloat16 on a GPU, and float32 on a CPU, where many are no faster in bfloat16.
+    """
+    bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)

@@ -147,3 +147,13 @@ def test_a_temperature_is_asked_for_where_there_are_several(surrogate: Surrogate
     first, second = (roll(several, STARTS, temperature_K=t) for t in (300.0, 400.0))
     assert np.abs(first - second).max() > 1e-4
     assert np.array_equal(first, roll(surrogate, STARTS))
+
+
+def test_products_in_bfloat16_change_a_rollout_by_rounding_alone(surrogate: Surrogate):
+    in_bf16 = SETTINGS.model_copy(update={"precision": "bf16"})
+    exact, rounded = (
+        forward(surrogate, STARTS, 6, LAG_PS, settings, 3).positions_nm
+        for settings in (SETTINGS, in_bf16)
+    )
+    moved = np.abs(exact[:, 1:] - exact[:, :1]).mean()
+    assert 0 < np.abs(rounded - exact).mean() < 0.1 * moved

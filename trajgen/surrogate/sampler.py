@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from trajgen.device import PrecisionName
 from trajgen.settings import Settings
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
@@ -24,10 +25,13 @@ class SamplerSettings(Settings):
     Attributes:
         method: ``euler`` (one evaluation a step) or ``heun`` (two, second order).
         evaluations: network evaluations of a whole solution; even for ``heun``.
+        precision: ``bf16`` for products of the network in bfloat16, ``float32``, or ``auto`` for
+            the former on a GPU and the latter on a CPU.
     """
 
     method: Literal["euler", "heun"] = "heun"
     evaluations: int = Field(default=20, ge=1)
+    precision: PrecisionName = "auto"
 
     @model_validator(mode="after")
     def _even_for_heun(self) -> "SamplerSettings":

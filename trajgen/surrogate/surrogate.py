@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from trajgen.data.topology import AtomTopology, BeadTopology
+from trajgen.device import products_in
 from trajgen.settings import Settings
 from trajgen.surrogate.bead_chain import BeadChain
 from trajgen.surrogate.interpolant import PathName
@@ -26,6 +27,7 @@ from trajgen.surrogate.tokens import (
 )
 from trajgen.surrogate.transformer import (
     NetworkSettings,
+    Prepared,
     TrajectoryTransformer,
     WindowInputs,
 )
@@ -209,14 +211,7 @@ class Surrogate:
         """
         molecule = self.molecule
         windows = encode_windows(positions_nm, known, None, times, molecule)
-        clean, unknown = windows.tokens, ~known[..., None]
-        prepared = self.network.prepare(windows.inputs)
-
-        def velocity(x: Tensor, t: Tensor) -> Tensor:
-            # Known tokens stand still at their clean values.
-            return self.network.velocity(x, t, prepared) * unknown
-
-        tokens = integrate(velocity, torch.where(unknown, noise, clean), settings)
+        tokens, _ = self._generate(windows, known, noise, settings)
         tokens = molecule.scale.restore(tokens, windows.elapsed_ps, windows.reference.borrowed)
         if windows.whitening is not None:
             tokens = windows.whitening.colour(tokens)
@@ -253,14 +248,22 @@ class Surrogate:
             Logarithms of the chance of each residue type, up to a constant.
         """
         windows = encode_windows(positions_nm, known, None, times, self.molecule, hidden)
-        unknown = ~known[..., None]
-        prepared = self.network.prepare(windows.inputs)
+        tokens, prepared = self._generate(windows, known, noise, settings)
+        return self.network.answer(tokens, tokens.new_ones(len(tokens)), prepared)[1]
+
+    def _generate(
+        self, windows: EncodedWindows, known: Tensor, noise: Tensor, settings: SamplerSettings
+    ) -> tuple[Tensor, Prepared]:
+        """Return the tokens of windows, and what the network made of the known ones."""
+        prepared, unknown = self.network.prepare(windows.inputs), ~known[..., None]
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
-            return self.network.velocity(x, t, prepared) * unknown
+            with products_in(settings.precision, self.device):
+                found = self.network.velocity(x, t, prepared)
+            # Known tokens stand still at their clean values.
+            return found.float() * unknown
 
-        tokens = integrate(velocity, torch.where(unknown, noise, windows.tokens), settings)
-        return self.network.answer(tokens, tokens.new_ones(len(tokens)), prepared)[1]
+        return integrate(velocity, torch.where(unknown, noise, windows.tokens), settings), prepared
 
     @torch.no_grad()
     def log_likelihood(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from trajgen.checkpoint import (
     training_folder,
 )
 from trajgen.data.store import Dataset
+from trajgen.device import PrecisionName, products_in
 from trajgen.errors import InputError, WorkError
 from trajgen.files import require_output
 from trajgen.progress import SILENT, Progress
@@ -78,7 +79,7 @@ class TrainingSettings(Settings):
     max_minutes: float | None = Field(default=None, gt=0)
     batch: int = Field(default=64, ge=1)
     micro_batch: int | None = Field(default=None, ge=1)
-    precision: Literal["auto", "float32", "bf16"] = "auto"
+    precision: PrecisionName = "auto"
     learning_rate: float = Field(default=5e-4, gt=0)
     warmup_steps: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=0.01, ge=0)
@@ -223,9 +224,7 @@ class Trainer:
 
     def _answer(self, x: Tensor, t: Tensor, window: WindowInputs) -> tuple[Tensor, Tensor]:
         """Return velocity and types in the precision of the settings, as float32."""
-        device, asked = self.accelerator.device.type, self.settings.training.precision
-        bf16 = asked == "bf16" or (asked == "auto" and device == "cuda")
-        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+        with products_in(self.settings.training.precision, self.accelerator.device):
             velocity, types = self.wrapped(x, t, window)
         return velocity.float(), types.float()
 
