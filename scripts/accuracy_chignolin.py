@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from run_folder import require_same_arguments
 
 from trajgen.analysis.evaluate import (
     EvaluationSettings,
@@ -41,7 +42,6 @@ from trajgen.data.splits import split_by_segment
 from trajgen.data.starts import draw_starts
 from trajgen.data.store import Dataset, DatasetHeader
 from trajgen.device import choose_device, fix_threads
-from trajgen.errors import InputError
 from trajgen.files import read_json, write_json
 from trajgen.potential.dynamics.settings import SimulationSettings
 from trajgen.potential.dynamics.simulate import simulate
@@ -273,18 +273,6 @@ def print_table(rows: list[dict[str, Any]], floor: dict[str, Any]) -> None:
     Console(width=200).print(table)
 
 
-def require_same_arguments(arguments: argparse.Namespace) -> None:
-    """Refuse a folder whose results were made with other arguments."""
-    free = ("json", "seeds", "out", "data")
-    made = {name: str(value) for name, value in vars(arguments).items() if name not in free}
-    file = arguments.out / "arguments.json"
-    if file.exists() and (before := read_json(file)) != made:
-        other = ", ".join(name for name in made if before.get(name) != made[name])
-        raise InputError(f"{arguments.out} holds results of another {other}; name another --out")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    write_json(file, made)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with chignolin_ca_forces")
@@ -301,7 +289,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
     arguments = parser.parse_args()
     fix_threads()
-    require_same_arguments(arguments)
+    require_same_arguments(arguments, free=("json", "seeds", "out", "data"))
     dataset = import_reference(arguments.data, arguments.out)
     frames = dataset.read_all_beads()
     native = arguments.data / "fastfolder_pdb" / "chignolin_cln025_ca.pdb"

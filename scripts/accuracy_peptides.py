@@ -1,0 +1,240 @@
+"""How true the surrogate is to the dynamics of tetrapeptides, and what it must beat.
+
+python scripts/make_peptides.py --names EHFR YVTL ... --ps 20000 --out runs/peptides
+python scripts/accuracy_peptides.py one --data runs/peptides --name EHFR --out runs/one
+python scripts/accuracy_peptides.py transfer --data runs/peptides --train YVTL ... \
+    --test EHFR ... --out runs/transfer
+
+``one`` trains on a run of a peptide and is judged by an independent run of it: forward simulation
+from the training run at several numbers of evaluations, upsampling from 10 ps to 0.1 ps, and paths
+between the states that exchange most rarely. ``transfer`` trains on several peptides and simulates
+others. Beside each stand dynamics of the length of the training data and of equal wall-clock, the
+same frames shuffled, and a walk among fine states of the training run. Killed, the same command
+goes on at the stage where it was.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from peptides.forward import (
+    columns,
+    evaluation_settings,
+    novelty,
+    occupancy_states,
+    rollout,
+    scores,
+)
+from peptides.interpolation import path_scores
+from peptides.sets import first_ps, read_run, shuffled, walk_among_states
+from peptides.upsampling import upsampling_scores
+from rich.console import Console
+from rich.table import Table
+from run_folder import Stages, require_same_arguments
+
+from trajgen.analysis.evaluate import EvaluationSettings, Reference, read_reference
+from trajgen.console import choose_progress, configure_logging, exit_with_code
+from trajgen.data.records import AtomFrames
+from trajgen.data.store import Dataset
+from trajgen.device import choose_device, fix_threads
+from trajgen.errors import InputError
+from trajgen.files import write_json
+from trajgen.seeding import derive_seed
+from trajgen.settings import load_settings
+from trajgen.surrogate.checkpoints import load_surrogate
+from trajgen.surrogate.completing import RolloutSettings
+from trajgen.surrogate.surrogate import Surrogate
+from trajgen.surrogate.train import TrainSettings, train_surrogate
+
+#: Run that is trained on, and the independent one that judges.
+TRAINED, JUDGES = 0, 1
+FINE_PS, FACTOR = 0.1, 100
+
+
+def trained(arguments: argparse.Namespace, names: list[str], more: list[str]) -> Path:
+    """Train on the first runs of peptides, once."""
+    out: Path = arguments.out / "model"
+    if not out.exists():
+        given = ["model.resolution=heavy", f"training.max_minutes={arguments.minutes}", *more]
+        settings = load_settings(TrainSettings, None, [*given, *arguments.set])
+        datasets = [Dataset.open(arguments.data / name / f"run-{TRAINED}") for name in names]
+        device = choose_device(arguments.device)
+        train_surrogate(datasets, out, settings, arguments.seed, device, choose_progress())
+    return out
+
+
+def open_model(arguments: argparse.Namespace, name: str) -> Surrogate:
+    """Load the surrogate for a peptide."""
+    structure = arguments.data / name / "system" / "topology.pdb"
+    device = choose_device(arguments.device)
+    return load_surrogate(arguments.out / "model", device, structure)
+
+
+def settings_of(arguments: argparse.Namespace) -> EvaluationSettings:
+    return evaluation_settings(arguments.interval_ps, arguments.lag_ps)
+
+
+def judge_forward(
+    arguments: argparse.Namespace, stages: Stages, name: str, evaluations: list[int]
+) -> dict[str, dict[str, Any]]:
+    """Return the scores of forward simulation of a peptide, and of all it is compared with."""
+    judges = read_run(arguments.data, name, JUDGES, arguments.interval_ps)
+    trained_on = read_run(arguments.data, name, TRAINED, arguments.interval_ps)
+    known: list[Reference] = []
+
+    def reference() -> Reference:
+        if not known:
+            known.append(read_reference(judges, settings_of(arguments), arguments.seed))
+        return known[0]
+
+    def of(frames: AtomFrames) -> dict[str, Any]:
+        return scores(frames, reference(), occupancy_states(reference()), trained_on)
+
+    length = judges.n_frames // arguments.replicas
+
+    def walk() -> dict[str, Any]:
+        replicas, seed = arguments.replicas, arguments.seed
+        return of(walk_among_states(trained_on, reference(), replicas, length, seed))
+
+    rows: dict[str, dict[str, Any]] = {}
+    rows["the run that judges"] = stages(f"{name}-judges", lambda: novelty(judges, trained_on))
+    rows["independent run"] = stages(f"{name}-dynamics", lambda: of(trained_on))
+    rows["its frames shuffled"] = stages(
+        f"{name}-shuffled", lambda: of(shuffled(trained_on, arguments.seed))
+    )
+    rows["walk among its states"] = stages(f"{name}-walk", walk)
+    for count in evaluations:
+
+        def simulate(count: int = count) -> dict[str, Any]:
+            settings = RolloutSettings(evaluations=count, batch=arguments.batch)
+            seed = derive_seed(arguments.seed, f"forward {name}", index=count)
+            frames, cost = rollout(
+                open_model(arguments, name), trained_on, arguments.replicas, length, settings,
+                seed, choose_progress(),
+            )  # fmt: skip
+            return {**of(frames), **cost}
+
+        rows[f"surrogate, {count} evaluations"] = stages(f"{name}-forward-{count}", simulate)
+    seconds = rows[f"surrogate, {evaluations[-1]} evaluations"]["seconds"]
+    if arguments.ns_per_day is not None:
+        length_ps = arguments.ns_per_day * 1000 * seconds / 86400
+        rows["dynamics, equal time"] = {
+            **of(first_ps(trained_on, max(length_ps, 2 * arguments.interval_ps))),
+            "length_ps": length_ps,
+        }
+    return rows
+
+
+def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train on one peptide and judge all tasks."""
+    name, stages = arguments.name, Stages(arguments.out)
+    shortest = f"model.shortest_lag_ps={FINE_PS}"
+    trained(arguments, [name], [shortest])
+    result: dict[str, Any] = {
+        "forward": judge_forward(arguments, stages, name, arguments.evaluations)
+    }
+    settings = RolloutSettings(evaluations=arguments.evaluations[-1], batch=arguments.batch)
+
+    def upsample() -> dict[str, Any]:
+        fine = first_ps(read_run(arguments.data, name, JUDGES, FINE_PS), arguments.upsampled_ps)
+        found, _ = upsampling_scores(
+            open_model(arguments, name), fine, FACTOR, settings,
+            derive_seed(arguments.seed, "upsample"), choose_progress(),
+        )  # fmt: skip
+        return found
+
+    def interpolate() -> dict[str, Any]:
+        judges = read_run(arguments.data, name, JUDGES, arguments.interval_ps)
+        trained_on = read_run(arguments.data, name, TRAINED, arguments.interval_ps)
+        reference = read_reference(judges, settings_of(arguments), arguments.seed)
+        return path_scores(
+            open_model(arguments, name), reference, occupancy_states(reference), judges,
+            trained_on, arguments.paths, settings, derive_seed(arguments.seed, "paths"),
+            choose_progress(),
+        )  # fmt: skip
+
+    result["upsampling"] = stages(f"{name}-upsampling", upsample)
+    result["interpolation"] = stages(f"{name}-interpolation", interpolate)
+    return result
+
+
+def run_transfer(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train on several peptides and simulate others."""
+    shared = sorted(triples(arguments.train) & triples(arguments.test))
+    if shared:
+        raise InputError(
+            f"--test shares the triples {', '.join(shared)} with --train; choose others"
+        )
+    trained(arguments, arguments.train, [f"model.shortest_lag_ps={arguments.interval_ps}"])
+    stages = Stages(arguments.out)
+    return {
+        name: judge_forward(arguments, stages, name, arguments.evaluations)
+        for name in arguments.test
+    }
+
+
+def triples(names: list[str]) -> set[str]:
+    """Return the runs of three residues in sequences."""
+    return {name[i : i + 3] for name in names for i in range(len(name) - 2)}
+
+
+def print_forward(title: str, rows: dict[str, dict[str, Any]]) -> None:
+    shown = columns(list(rows.values()))
+    table = Table("set", *(name.replace("jensen_shannon_", "JSD ") for name in shown), title=title)
+    for label, row in rows.items():
+        values = (row.get(name) for name in shown)
+        table.add_row(label, *("-" if value is None else f"{value:.3g}" for value in values))
+    Console(width=200).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("one", help="one peptide, all tasks")
+    one.add_argument("--name", required=True)
+    one.add_argument(
+        "--upsampled-ps", type=float, default=1000.0, help="length of what is upsampled"
+    )
+    one.add_argument("--paths", type=int, default=200)
+    transfer = commands.add_parser("transfer", help="train on some peptides, simulate others")
+    transfer.add_argument("--train", nargs="+", required=True)
+    transfer.add_argument("--test", nargs="+", required=True)
+    for command in (one, transfer):
+        command.add_argument("--data", type=Path, required=True, help="what make_peptides.py made")
+        command.add_argument("--out", type=Path, required=True, help="folder of all results")
+        command.add_argument(
+            "--interval-ps", type=float, default=10.0, help="between the frames that are judged"
+        )
+        command.add_argument(
+            "--lag-ps", type=float, default=100.0, help="of slow coordinates and models of kinetics"
+        )
+        command.add_argument("--minutes", type=float, default=30.0, help="training time")
+        command.add_argument(
+            "--replicas", type=int, default=10, help="replicas that share the frames"
+        )
+        command.add_argument("--evaluations", type=int, nargs="+", default=[20])
+        command.add_argument("--batch", type=int, default=64)
+        command.add_argument("--ns-per-day", type=float, help="speed of dynamics on this machine")
+        command.add_argument("--seed", type=int, default=0)
+        command.add_argument("--device", default="auto", help="cpu, cuda or auto")
+        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+        command.add_argument("--json", type=Path, help="file to write the numbers to")
+    arguments = parser.parse_args()
+    fix_threads()
+    require_same_arguments(arguments, free=("json", "data", "out", "evaluations"))
+    if arguments.command == "one":
+        result = run_one(arguments)
+        print_forward(f"{arguments.name}, forward simulation", result["forward"])
+        Console().print_json(data={k: v for k, v in result.items() if k != "forward"})
+    else:
+        result = run_transfer(arguments)
+        for name, rows in result.items():
+            print_forward(f"{name}, not trained on", rows)
+    if arguments.json is not None:
+        write_json(arguments.json, result)
+
+
+if __name__ == "__main__":
+    configure_logging()
+    with exit_with_code():
+        main()

@@ -1,0 +1,1 @@
+"""The parts of ``accuracy_peptides.py``: sets of frames, and how each task is judged."""

@@ -1,0 +1,181 @@
+"""Forward simulation judged against dynamics: ensembles, kinetics, validity, and novelty."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from peptides.sets import as_frames
+from trajgen.analysis.atom_validity import atom_validity
+from trajgen.analysis.evaluate import EvaluationSettings, Reference, judge, read_samples
+from trajgen.analysis.evaluation import Evaluation
+from trajgen.analysis.frame_table import FrameTable
+from trajgen.analysis.histograms import jensen_shannon_distance
+from trajgen.analysis.kinetics.autocorrelation import decorrelation_time, torsion_lagged_sums
+from trajgen.analysis.kinetics.evaluate_kinetics import KineticsSettings
+from trajgen.analysis.kinetics.states import StatesFit, fit_states
+from trajgen.data.records import AtomFrames
+from trajgen.geometry.superposition import nearest_rmsd
+from trajgen.progress import Progress
+from trajgen.surrogate.completing import RolloutSettings
+from trajgen.surrogate.forward import forward
+from trajgen.surrogate.surrogate import Surrogate
+
+#: Frames whose nearest training frame is looked for.
+NOVELTY_FRAMES = 500
+#: Checks of a valid frame. Dynamics has cis peptides and rare backbones too.
+VALID = ("explosion", "bond", "clash", "chirality", "peptide plane")
+DISTANCES = ("torsions", "backbone", "side_chain", "tica_0", "tica_2d")
+
+
+def evaluation_settings(interval_ps: float, lag_ps: float) -> EvaluationSettings:
+    """Return what is measured, with the lag of slow coordinates and of models of kinetics."""
+    return EvaluationSettings(
+        tica_lag_frames=round(lag_ps / interval_ps),
+        kinetics=KineticsSettings(lag_ps=lag_ps),
+        floor_splits=5,
+    )
+
+
+def rollout(
+    surrogate: Surrogate, starts: AtomFrames, replicas: int, frames: int,
+    settings: RolloutSettings, seed: int, progress: Progress,
+) -> tuple[AtomFrames, dict[str, Any]]:  # fmt: skip
+    """Simulate forward from frames spread over dynamics; return the frames and what they cost."""
+    chosen = np.linspace(0, starts.n_frames - 1, replicas).astype(np.int64)
+    interval_ps = float(starts.time_step_ps or surrogate.lags_ps[0])
+    begin = time.perf_counter()
+    rollouts = forward(
+        surrogate, starts.positions_nm[chosen], frames, interval_ps, settings, seed, progress
+    )
+    seconds = time.perf_counter() - begin
+    made = replicas * (frames - 1)
+    cost = {
+        "seconds": seconds,
+        "frames_per_s": made / seconds,
+        "lost": int((~rollouts.alive[:, -1]).sum()),
+    }
+    return as_frames(rollouts), cost
+
+
+def occupancy_states(reference: Reference) -> StatesFit:
+    """Return the states that occupancies are compared on."""
+    table = reference.table
+    tics = np.zeros((table.n_frames, 0)) if table.tics is None else table.tics
+    lag = reference.settings.tica_lag_frames
+    kinetics = reference.settings.kinetics or KineticsSettings()
+    return fit_states(tics, table.runs, None, lag, kinetics.states, reference.seed)
+
+
+def scores(
+    frames: AtomFrames, reference: Reference, states: StatesFit, training: AtomFrames
+) -> dict[str, Any]:
+    """Return all numbers of a set of frames."""
+    table = read_samples(frames, reference)
+    evaluation = judge(table, reference)
+    return {
+        "frames": frames.n_frames,
+        **_distances(evaluation),
+        "jensen_shannon_states": _occupancy_distance(table, reference.table, states),
+        **_relaxation(table, reference.table),
+        **_kinetics(evaluation),
+        "valid": _valid_share(frames),
+        **novelty(frames, training),
+    }
+
+
+def _distances(evaluation: Evaluation) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in DISTANCES:
+        try:
+            pooled = evaluation.distance(f"jensen_shannon_{name}").pooled
+        except KeyError:  # a peptide of glycines and alanines has no side chains that turn
+            continue
+        found[f"jensen_shannon_{name}"] = pooled.value
+        found[f"jensen_shannon_{name}_interval"] = [pooled.low, pooled.high]
+    return found
+
+
+def _occupancy_distance(
+    table: FrameTable, reference: FrameTable, states: StatesFit
+) -> float | None:
+    """Return the distance of the shares of frames in each macrostate, as MDGen has it."""
+    if states.model is None or table.tics is None or reference.tics is None:
+        return None
+    model, counts = states.model, []
+    for tics in (table.tics, reference.tics):
+        found = model.macrostates(model.assign(tics))
+        counts.append(np.bincount(found[found >= 0], minlength=model.n_macrostates).astype(float))
+    return float(jensen_shannon_distance(counts[0][None], counts[1])[0])
+
+
+def torsions_of(table: FrameTable) -> tuple[np.ndarray, list[str]]:
+    """Return all torsions of the frames, and their names."""
+    parts = [table.features[name] for name in ("backbone", "side_chain") if name in table.features]
+    labels = [label for part in parts for label in part.labels]
+    return np.concatenate([part.values for part in parts], axis=1), labels
+
+
+def _relaxation(table: FrameTable, reference: FrameTable) -> dict[str, Any]:
+    """Return the ratio of relaxation times of torsions to those of the reference, the median."""
+    times = []
+    for one in (table, reference):
+        angles, _ = torsions_of(one)
+        step_ps = float(one.time_step_ps or 1.0)
+        longest = int(np.unique(one.runs, return_counts=True)[1].max(initial=1))
+        blocks = np.zeros(len(angles), dtype=np.int64)
+        sums = torsion_lagged_sums(angles, one.runs, blocks, max(longest // 2, 1))
+        curves = sums.autocorrelation(np.ones(1))
+        times.append([decorrelation_time(curve, step_ps).value for curve in curves.T])
+    ratios = [
+        mine / theirs
+        for mine, theirs in zip(*times, strict=True)
+        if mine is not None and theirs is not None
+    ]
+    return {
+        "relaxation_ratio": float(np.median(ratios)) if ratios else None,
+        "relaxation_torsions": len(ratios),
+        "relaxation_not_measured": len(times[0]) - len(ratios),
+    }
+
+
+def _kinetics(evaluation: Evaluation) -> dict[str, Any]:
+    kinetics = evaluation.kinetics
+    if kinetics is None or kinetics.reason is not None:
+        return {"kinetics_reason": None if kinetics is None else kinetics.reason}
+    found: dict[str, Any] = {}
+    for name in ("flux_rank_correlation", "passage_error", "population_jsd"):
+        if name in kinetics.comparison:
+            found[name] = kinetics.comparison[name].value
+    first = kinetics.samples.time_scales[0].time_scales if kinetics.samples.time_scales else ()
+    if first:
+        found["slowest_time_scale_ps"] = first[0].value
+        found["slowest_time_scale_interval_ps"] = [first[0].low, first[0].high]
+    return found
+
+
+def _valid_share(frames: AtomFrames) -> float:
+    """Return the share of frames whose bonds, contacts, chirality and peptide bonds are right."""
+    found = atom_validity(frames)
+    return float(1 - np.any([found.failed(name) for name in VALID], axis=0).mean())
+
+
+def novelty(frames: AtomFrames, training: AtomFrames) -> dict[str, Any]:
+    """Return the median distance of frames to the nearest training frame, nm."""
+    rows = np.linspace(0, frames.n_frames - 1, min(NOVELTY_FRAMES, frames.n_frames)).astype(int)
+    mine, theirs = (torch.from_numpy(x) for x in (frames.positions_nm[rows], training.positions_nm))
+    nearest, _ = nearest_rmsd(mine, theirs)
+    return {"nearest_training_rmsd_nm": float(nearest.median())}
+
+
+def columns(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the columns of the table that any row has."""
+    wanted = [
+        "frames", "jensen_shannon_torsions", "jensen_shannon_backbone", "jensen_shannon_tica_0",
+        "jensen_shannon_tica_2d", "jensen_shannon_states", "relaxation_ratio",
+        "slowest_time_scale_ps", "flux_rank_correlation", "valid", "nearest_training_rmsd_nm",
+        "frames_per_s",
+    ]  # fmt: skip
+    return [name for name in wanted if any(name in row for row in rows)]

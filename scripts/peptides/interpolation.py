@@ -1,0 +1,127 @@
+"""Transition paths judged by the Markov model of independent dynamics, beside those of dynamics."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from trajgen.analysis.bridges import are_connected, sample_bridges
+from trajgen.analysis.evaluate import Reference
+from trajgen.analysis.frame_table import slow_coordinates
+from trajgen.analysis.kinetics.markov import MarkovModel, block_counts, fit_markov
+from trajgen.analysis.kinetics.states import StateModel, StatesFit
+from trajgen.analysis.paths import PathMeasures, path_measures, rarest_flux_pair
+from trajgen.data.records import AtomFrames
+from trajgen.progress import Progress
+from trajgen.seeding import derive_seed
+from trajgen.surrogate.completing import RolloutSettings
+from trajgen.surrogate.filling import interpolate
+from trajgen.surrogate.surrogate import Surrogate
+
+#: Lags of the Markov model that a path takes.
+PATH_LAGS = 10
+#: Paths between each pair of ends.
+PATHS_OF_A_PAIR = 10
+
+
+def path_scores(
+    surrogate: Surrogate, reference: Reference, states: StatesFit, judged_by: AtomFrames,
+    training: AtomFrames, paths: int, settings: RolloutSettings, seed: int, progress: Progress,
+) -> dict[str, Any]:  # fmt: skip
+    """Generate paths between the two states that exchange most rarely; compare with dynamics."""
+    if states.model is None or reference.fit.model is None:
+        return {"reason": states.reason or "the reference has no slow coordinates"}
+    model = macrostate_model(judged_by, reference, states.model)
+    if model is None:
+        return {"reason": "the macrostates of the reference carry no Markov model"}
+    transitions = _whole_matrix(model)
+    pair = rarest_flux_pair(transitions, model.populations())
+    if pair.start is None or pair.end is None:
+        return {"reason": pair.reason}
+    generator = np.random.default_rng(seed)
+    of_frames = macrostates_of(judged_by, reference, states.model)
+    pairs = max(1, paths // PATHS_OF_A_PAIR)
+    ends = [
+        judged_by.positions_nm[generator.choice(np.flatnonzero(of_frames == state), pairs)]
+        for state in (pair.start, pair.end)
+    ]
+    interval_ps, stride = float(judged_by.time_step_ps or 1.0), reference.settings.tica_lag_frames
+    length = 1 + PATH_LAGS * stride
+    begin = time.perf_counter()
+    made: list[np.ndarray] = []
+    with progress.task("paths", total=pairs) as task:
+        for number, (first, last) in enumerate(zip(*ends, strict=True)):
+            own = derive_seed(seed, "pair", index=number)
+            rollouts = interpolate(
+                surrogate, first, last, length, PATHS_OF_A_PAIR, interval_ps, settings, own
+            )
+            made += list(rollouts.positions_nm)
+            task.advance()
+    seconds = time.perf_counter() - begin
+    walked = np.stack(
+        [_states_of_path(path[::stride], judged_by, reference, states.model) for path in made]
+    )
+    found: dict[str, Any] = {
+        "states": [pair.start, pair.end],
+        "flux_per_lag": pair.flux,
+        "frames_per_s": len(made) * (length - 2) / seconds,
+        "generated": _measured(path_measures(walked, transitions, pair.start, pair.end, seed)),
+    }
+    of_training = macrostate_model(training, reference, states.model)
+    steps = 1 + PATH_LAGS
+    bridges = np.zeros((0, steps), dtype=np.int64)
+    if of_training is not None:
+        chances = _whole_matrix(of_training)
+        if are_connected(chances, pair.start, pair.end, steps):
+            bridges = sample_bridges(chances, pair.start, pair.end, steps, len(made), seed)
+    found["dynamics"] = _measured(path_measures(bridges, transitions, pair.start, pair.end, seed))
+    return found
+
+
+def macrostates_of(frames: AtomFrames, reference: Reference, model: StateModel) -> np.ndarray:
+    """Return the macrostate of each frame, −1 for none."""
+    assert reference.fit.model is not None
+    return model.macrostates(model.assign(slow_coordinates(reference.fit.model, frames)))
+
+
+def macrostate_model(
+    frames: AtomFrames, reference: Reference, model: StateModel
+) -> MarkovModel | None:
+    """Return the Markov model of the macrostates of dynamics, None where there is none."""
+    found = macrostates_of(frames, reference, model)
+    blocks, lag = np.zeros(len(found), dtype=np.int64), reference.settings.tica_lag_frames
+    counts = block_counts(found, frames.segments, blocks, model.n_macrostates, lag)
+    return fit_markov(counts[0], None).model
+
+
+def _whole_matrix(model: MarkovModel) -> np.ndarray:
+    """Return the transitions of all states; those that the model lacks lead nowhere."""
+    transitions = model.all_transitions()
+    absent = np.flatnonzero(transitions.sum(axis=1) == 0)
+    transitions[absent, absent] = 1.0
+    return transitions
+
+
+def _states_of_path(
+    positions_nm: np.ndarray, like: AtomFrames, reference: Reference, model: StateModel
+) -> np.ndarray:
+    """Return the state of each frame, −1 where the path fell apart."""
+    whole = np.isfinite(positions_nm).all(axis=(1, 2))
+    states = np.full(len(positions_nm), -1)
+    if whole.any():
+        segments = np.zeros(int(whole.sum()), dtype=np.int64)
+        frames = AtomFrames(like.topology, positions_nm[whole], segments)
+        states[whole] = macrostates_of(frames, reference, model)
+    return states
+
+
+def _measured(measures: PathMeasures) -> dict[str, Any]:
+    return {
+        "valid_paths": measures.valid_share.value,
+        "probability": measures.mean_probability.value,
+        "occupancy_distance": measures.occupancy_distance.value,
+        "occupancy_floor": measures.occupancy_distance.floor_mean,
+        "reference_probability": measures.bridge_probability,
+        "paths": measures.n_paths,
+        "reason": measures.valid_share.reason,
+    }

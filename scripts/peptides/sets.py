@@ -1,0 +1,76 @@
+"""Sets of heavy-atom frames: dynamics, parts of it, and the walk among its states to be beaten."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from trajgen.analysis.evaluate import Reference
+from trajgen.analysis.frame_table import slow_coordinates
+from trajgen.analysis.kinetics.states import StateSettings, fit_states
+from trajgen.analysis.kinetics.synthetic import synthetic_trajectories
+from trajgen.data.records import AtomFrames, Rollouts, join_chunks
+from trajgen.data.store import Dataset
+from trajgen.data.topology import AtomTopology
+from trajgen.errors import InputError
+
+#: States of the walk, and the slow coordinates that they are found in.
+FINE_STATES = StateSettings(microstates=500, macrostates=1, tics=4)
+
+
+def read_run(data: Path, name: str, run: int, interval_ps: float) -> AtomFrames:
+    """Read the heavy atoms of a run of a peptide, frames ``interval_ps`` apart."""
+    dataset = Dataset.open(data / name / f"run-{run}")
+    parts = []
+    for entry in dataset.entries:
+        step_ps = entry.label.save_interval_ps
+        if step_ps is None or abs(interval_ps / step_ps - round(interval_ps / step_ps)) > 1e-6:
+            raise InputError(f"{dataset.path} has no frames {interval_ps:g} ps apart")
+        chosen = slice(None, None, round(interval_ps / step_ps))
+        frames = dataset.read_atoms(entry, forces=False).take(chosen).without_hydrogens()
+        parts.append(replace(frames, time_step_ps=interval_ps))
+    return join_chunks(parts)
+
+
+def as_frames(rollouts: Rollouts) -> AtomFrames:
+    """Return the frames of rollouts of atoms that are alive, a segment for each chain."""
+    if not isinstance(rollouts.topology, AtomTopology):
+        raise InputError("the rollouts are of beads; wanted are atoms")
+    chain, _ = np.nonzero(rollouts.alive)
+    return AtomFrames(
+        rollouts.topology,
+        rollouts.positions_nm[rollouts.alive],
+        chain.astype(np.int64),
+        rollouts.time_step_ps,
+    )
+
+
+def first_ps(frames: AtomFrames, length_ps: float) -> AtomFrames:
+    """Return as much of dynamics as so much time holds, two frames at least."""
+    count = max(2, 1 + int(length_ps / (frames.time_step_ps or length_ps)))
+    return frames.take(slice(count))
+
+
+def shuffled(frames: AtomFrames, seed: int) -> AtomFrames:
+    """Return the same frames in random order: what has no kinetics."""
+    return frames.take(np.random.default_rng(seed).permutation(frames.n_frames))
+
+
+def walk_among_states(
+    frames: AtomFrames, reference: Reference, replicas: int, length: int, seed: int
+) -> AtomFrames:
+    """Return synthetic trajectories of a Markov model of dynamics, of one frame interval a step.
+
+    The slow coordinates are those of the reference, which favours the walk.
+    """
+    if reference.fit.model is None:
+        raise InputError(f"no slow coordinates to find states in: {reference.fit.reason}")
+    tics = slow_coordinates(reference.fit.model, frames)
+    fit = fit_states(tics, frames.segments, None, 1, FINE_STATES, seed)
+    if fit.model is None:
+        raise InputError(f"no states for the walk: {fit.reason}")
+    states = fit.model.assign(tics)
+    starts = np.linspace(0, frames.n_frames - 1, replicas).astype(np.int64)
+    chosen = synthetic_trajectories(states, frames.segments, 1, starts, length, seed)
+    walk = frames.take(chosen.ravel())
+    return replace(walk, segments=np.repeat(np.arange(replicas), length).astype(np.int64))
