@@ -24,6 +24,7 @@ from peptides.forward import (
     occupancy_states,
     rollout,
     scores,
+    valid_share,
 )
 from peptides.interpolation import path_scores
 from peptides.sets import first_ps, read_run, shuffled, walk_among_states
@@ -97,7 +98,10 @@ def judge_forward(
         return of(walk_among_states(trained_on, reference(), replicas, length, seed))
 
     rows: dict[str, dict[str, Any]] = {}
-    rows["the run that judges"] = stages(f"{name}-judges", lambda: novelty(judges, trained_on))
+    rows["the run that judges"] = stages(
+        f"{name}-judges",
+        lambda: {"valid": valid_share(judges), **novelty(judges, trained_on)},
+    )
     rows["independent run"] = stages(f"{name}-dynamics", lambda: of(trained_on))
     rows["its frames shuffled"] = stages(
         f"{name}-shuffled", lambda: of(shuffled(trained_on, arguments.seed))

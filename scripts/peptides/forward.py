@@ -1,5 +1,6 @@
 """Forward simulation judged against dynamics: ensembles, kinetics, validity, and novelty."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 
 from peptides.sets import as_frames
-from trajgen.analysis.atom_validity import atom_validity
+from trajgen.analysis.atom_validity import AtomLimits, atom_validity
 from trajgen.analysis.evaluate import EvaluationSettings, Reference, judge, read_samples
 from trajgen.analysis.evaluation import Evaluation
 from trajgen.analysis.frame_table import FrameTable
@@ -25,7 +26,9 @@ from trajgen.surrogate.surrogate import Surrogate
 
 #: Frames whose nearest training frame is looked for.
 NOVELTY_FRAMES = 500
-#: Checks of a valid frame. Dynamics has cis peptides and rare backbones too.
+#: Checks of a valid frame; dynamics has cis peptides and rare backbones too. At 350 K one frame of
+#: dynamics in thirty breaks the limits for structures, and one in a thousand these.
+LIMITS = AtomLimits(overlap_nm=0.06, polar_overlap_nm=0.08, planar_rad=math.radians(45))
 VALID = ("explosion", "bond", "clash", "chirality", "peptide plane")
 DISTANCES = ("torsions", "backbone", "side_chain", "tica_0", "tica_2d")
 
@@ -81,7 +84,7 @@ def scores(
         "jensen_shannon_states": _occupancy_distance(table, reference.table, states),
         **_relaxation(table, reference.table),
         **_kinetics(evaluation),
-        "valid": _valid_share(frames),
+        "valid": valid_share(frames),
         **novelty(frames, training),
     }
 
@@ -156,9 +159,9 @@ def _kinetics(evaluation: Evaluation) -> dict[str, Any]:
     return found
 
 
-def _valid_share(frames: AtomFrames) -> float:
+def valid_share(frames: AtomFrames) -> float:
     """Return the share of frames whose bonds, contacts, chirality and peptide bonds are right."""
-    found = atom_validity(frames)
+    found = atom_validity(frames, LIMITS)
     return float(1 - np.any([found.failed(name) for name in VALID], axis=0).mean())
 
 
