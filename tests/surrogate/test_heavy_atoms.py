@@ -11,6 +11,7 @@ import torch
 from al.molecule.peptide import build_peptide, extended_backbone
 from al.molecule.settings import CapSettings
 from trajgen.data.topology import AtomTopology
+from trajgen.data.torsions import atom_places
 from trajgen.data.trajectories import solute_of
 from trajgen.errors import InputError
 from trajgen.geometry.rotations import random_rotations
@@ -134,3 +135,20 @@ def test_atoms_that_hang_on_nothing_are_refused():
     without = replace(atoms, bonds=tuple(b for b in atoms.bonds if 2 not in b and 1 not in b))
     with pytest.raises(InputError, match="atoms hang on no residue's backbone: CH3 of ACE0"):
         HeavyAtoms.of(without)
+
+
+@pytest.mark.parametrize(
+    ("sequence", "bond", "named"),
+    [
+        ("GCAC", ((1, "SG"), (3, "SG")), "SG of CYS2 and SG of CYS4 are bonded"),
+        ("GYDP", ((0, "N"), (3, "C")), "N of GLY1 and C of PRO4 are bonded"),
+    ],
+)
+def test_bonds_across_a_chain_are_refused(
+    sequence: str, bond: tuple[tuple[int, str], tuple[int, str]], named: str
+):
+    atoms, _ = made(sequence)
+    places = atom_places(atoms)
+    across = (places[bond[0]], places[bond[1]])
+    with pytest.raises(InputError, match=f"{named}.*use model.resolution=ca"):
+        HeavyAtoms.of(replace(atoms, bonds=(*atoms.bonds, across)))

@@ -147,7 +147,8 @@ class HeavyAtoms:
             topology: heavy atoms only.
 
         Raises:
-            InputError: backbone atoms are missing, or an atom belongs to no group.
+            InputError: backbone atoms are missing, an atom belongs to no group, or residues are
+                bonded otherwise than along a chain.
         """
         finder = _Finder(topology)
         residues = [r for r, name in enumerate(topology.residues) if name not in CAPS]
@@ -157,6 +158,7 @@ class HeavyAtoms:
             for name, atoms in finder.torsions(residue).items():
                 torsions[number, TORSIONS.index(name)] = torch.tensor(atoms)
             groups += finder.groups(number, residue)
+        finder.require_chains()
         finder.require_all_placed(groups)
         backbone = torch.tensor([finder.backbone(residue) for residue in residues])
         layers = [[g for g in groups if g.layer == depth] for depth in range(1 + _CHIS)]
@@ -304,6 +306,23 @@ class _Finder:
             for name, members in by_torsion.items()
             if members and (name is None or name in torsions)
         ]
+
+    def require_chains(self) -> None:
+        """Raise InputError where residues are bonded otherwise than by C and N to the next one.
+
+        Torsions of one chain cannot keep the length of such a bond.
+        """
+        topology, labels = self.topology, residue_labels(self.topology)
+        for pair in topology.bonds:
+            ends = sorted(pair, key=lambda atom: topology.atom_residues[atom])
+            first, second = (topology.atom_residues[atom] for atom in ends)
+            names = [topology.names[atom] for atom in ends]
+            if first != second and (second != first + 1 or names != ["C", "N"]):
+                raise InputError(
+                    f"{names[0]} of {labels[first]} and {names[1]} of {labels[second]} are bonded: "
+                    "surrogates of heavy atoms keep no disulfides, rings of residues and other "
+                    "bonds across a chain; use model.resolution=ca"
+                )
 
     def require_all_placed(self, groups: list[RigidGroup]) -> None:
         """Raise InputError where atoms are in no group."""
