@@ -33,7 +33,7 @@ from trajgen.potential.ensemble_settings import EnsembleSettings
 from trajgen.potential.fit import FitSettings
 from trajgen.progress import Progress
 from trajgen.settings import Settings, apply_override, parse_settings, read_yaml, write_settings
-from trajgen.surrogate.train import TrainSettings
+from trajgen.surrogate.training_settings import TrainSettings
 
 logger = logging.getLogger(__name__)
 

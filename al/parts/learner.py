@@ -17,7 +17,7 @@ from trajgen.errors import WorkError
 from trajgen.potential.fit import FitSettings
 from trajgen.seeding import derive_seed
 from trajgen.settings import Settings, write_settings
-from trajgen.surrogate.train import TrainSettings
+from trajgen.surrogate.training_settings import TrainSettings
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import pytest
 
 from al.parts.learner import LearnerSettings, SubprocessLearner
 from trajgen.potential.fit import FitSettings
-from trajgen.surrogate.train import TrainSettings
+from trajgen.surrogate.training_settings import TrainSettings
 
 
 @pytest.mark.parametrize("go_on", [False, True])

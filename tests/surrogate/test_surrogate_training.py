@@ -29,7 +29,7 @@ from trajgen.errors import InputError, WorkError
 from trajgen.geometry.internal import distances
 from trajgen.progress import Progress, ProgressTask
 from trajgen.settings import load_settings, read_yaml, write_settings
-from trajgen.surrogate import train
+from trajgen.surrogate import train, trainer
 from trajgen.surrogate.checkpoints import load_surrogate
 from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.conditioning import TaskSettings, forward_mask
@@ -37,7 +37,8 @@ from trajgen.surrogate.forward import forward
 from trajgen.surrogate.objective import window_losses
 from trajgen.surrogate.surrogate import SurrogateSettings, WindowTimes, encode_windows
 from trajgen.surrogate.survey import typical_frame
-from trajgen.surrogate.train import TrainSettings, train_surrogate
+from trajgen.surrogate.train import train_surrogate
+from trajgen.surrogate.training_settings import TrainSettings
 from trajgen.surrogate.training_windows import read_training_data
 
 CPU = torch.device("cpu")
@@ -50,7 +51,8 @@ import torch
 from trajgen.data.store import Dataset
 from trajgen.settings import load_settings
 from trajgen.surrogate.objective import window_losses
-from trajgen.surrogate.train import TrainSettings, train_surrogate
+from trajgen.surrogate.train import train_surrogate
+from trajgen.surrogate.training_settings import TrainSettings
 torch.set_num_threads(1)
 dataset, settings, out = map(Path, sys.argv[1:])
 settings = load_settings(TrainSettings, settings)
@@ -155,7 +157,7 @@ def test_a_batch_that_memory_cannot_hold_is_cut(
             raise torch.OutOfMemoryError
         return window_losses(network, question)
 
-    monkeypatch.setattr(train, "window_losses", small_device)
+    monkeypatch.setattr(trainer, "window_losses", small_device)
     limit = 5
     settings = tiny_settings(3, validation_fraction=0.0)
     assert card(train_surrogate([dataset], tmp_path / "model", settings, 1, CPU))["steps"] == 3

@@ -8,7 +8,7 @@ from trajgen.data.records import BeadFrames
 from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
 from trajgen.data.topology import BeadTopology
 from trajgen.surrogate.surrogate import SurrogateSettings
-from trajgen.surrogate.train import TrainingSettings, TrainSettings
+from trajgen.surrogate.training_settings import TrainingSettings, TrainSettings
 from trajgen.surrogate.transformer import NetworkSettings
 
 TOPOLOGY = BeadTopology.from_residues(("GLY", "TYR", "ASP", "PRO", "GLU"))

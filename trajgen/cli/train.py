@@ -32,7 +32,8 @@ def train_command(
     """
     from trajgen.data.store import Dataset
     from trajgen.settings import load_settings
-    from trajgen.surrogate.train import TrainSettings, train_surrogate
+    from trajgen.surrogate.train import train_surrogate
+    from trajgen.surrogate.training_settings import TrainSettings
 
     settings = load_settings(TrainSettings, config, sets or [])
     data = [Dataset.open(dataset) for dataset in datasets]
