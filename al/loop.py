@@ -6,15 +6,18 @@ that was killed goes on with the same command. The loop knows its parts by their
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from al.executor import TaskResult
 from al.ledger import Ledger, estimate_left
 from al.outcomes import BackmapOutcome, TaskOutcome
 from al.ports import (
     Backmapper,
+    Candidates,
     Evaluator,
     Explorer,
     Judge,
@@ -23,10 +26,17 @@ from al.ports import (
     Oracle,
     Reporter,
     Sampler,
+    Selection,
     Selector,
 )
 from trajgen.console import duration
-from trajgen.data.frame_files import load_bead_frames, save_bead_frames
+from trajgen.data.frame_files import (
+    load_atom_frames,
+    load_bead_frames,
+    save_atom_frames,
+    save_bead_frames,
+)
+from trajgen.data.records import AtomFrames
 from trajgen.data.store import Dataset
 from trajgen.errors import WorkError
 from trajgen.files import sha256_of, write_json
@@ -158,6 +168,9 @@ class Loop:
             )
         chosen = candidates.frames.take(selection.chosen)
         save_bead_frames(folder / "chosen.safetensors", chosen)
+        heavy = chosen_atoms(candidates, selection)
+        if heavy is not None:
+            save_atom_frames(folder / "chosen_atoms.safetensors", heavy)
         sources = [candidates.source_names[s] for s in candidates.sources[selection.chosen]]
         return {
             "candidates": candidates.frames.n_frames,
@@ -168,8 +181,11 @@ class Loop:
         }
 
     def _backmap(self, round: int, folder: Path) -> dict[str, Any]:
-        chosen = load_bead_frames(self._folder(round, "select") / "chosen.safetensors")
-        records = self.parts.backmapper.backmap(round, chosen, self._dataset(), folder)
+        selected = self._folder(round, "select")
+        chosen = load_bead_frames(selected / "chosen.safetensors")
+        atoms = selected / "chosen_atoms.safetensors"
+        heavy = load_atom_frames(atoms) if atoms.is_file() else None
+        records = self.parts.backmapper.backmap(round, chosen, heavy, self._dataset(), folder)
         outcomes = [record["outcome"] for record in records]
         counts = {str(kind): outcomes.count(kind) for kind in BackmapOutcome if kind in outcomes}
         logger.info("backmapping of %d frames: %s", len(records), counts)
@@ -217,6 +233,19 @@ class Loop:
 
     def _folder(self, round: int, step: str) -> Path:
         return self.run_folder / "rounds" / f"{round:03d}" / step
+
+
+def chosen_atoms(candidates: Candidates, selection: Selection) -> AtomFrames | None:
+    """Return the heavy atoms of chosen candidates, with the place in the choice as the segment."""
+    if candidates.heavy is None:
+        return None
+    place = {int(candidate): number for number, candidate in enumerate(selection.chosen)}
+    rows = [row for row, number in enumerate(candidates.heavy.segments.tolist()) if number in place]
+    if not rows:
+        return None
+    found = candidates.heavy.take(rows)
+    numbers = [place[number] for number in found.segments.tolist()]
+    return replace(found, segments=np.array(numbers, dtype=np.int64), time_step_ps=None)
 
 
 def evaluated_rounds(ledger: Ledger) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from al.executor import TaskResult
-from trajgen.data.records import BeadFrames
+from trajgen.data.records import AtomFrames, BeadFrames
 from trajgen.data.store import Dataset
 
 
@@ -33,11 +33,14 @@ class Candidates:
         frames: the proposals.
         sources: index into ``source_names`` for each frame.
         source_names: the generators.
+        heavy: heavy atoms of those that a generator made atom by atom, with the number of the
+            candidate as the segment; None where there are none.
     """
 
     frames: BeadFrames
     sources: Int64[np.ndarray, " frames"]
     source_names: tuple[str, ...]
+    heavy: AtomFrames | None = None
 
 
 @dataclass(frozen=True)
@@ -98,9 +101,17 @@ class Backmapper(Protocol):
     """Lifts beads to atoms."""
 
     def backmap(
-        self, round: int, chosen: BeadFrames, dataset: Dataset, folder: Path
+        self,
+        round: int,
+        chosen: BeadFrames,
+        heavy: AtomFrames | None,
+        dataset: Dataset,
+        folder: Path,
     ) -> list[dict[str, Any]]:
-        """Return a record for each frame with ``frame``, ``outcome`` and ``reason``."""
+        """Return a record for each frame with ``frame``, ``outcome`` and ``reason``.
+
+        ``heavy`` has the heavy atoms of those that are known, with the frame as the segment.
+        """
 
 
 @runtime_checkable

@@ -92,9 +92,8 @@ def pull_softly(
         WorkError: the coordinates became NaN.
     """
     strengths = settings.soft_kJ_per_mol_nm2
-    context = _restrained(
-        soft_system(molecule, must_be_trans), target_nm, molecule, strengths, settings, seed
-    )
+    system, beads = soft_system(molecule, must_be_trans), molecule.alpha_carbons
+    context = _restrained(system, target_nm, beads, strengths, settings, seed)
     set_positions(context, start_nm)
     _ramp(context, strengths, [settings.stage_iterations] * len(strengths))
     if settings.annealing_steps > 0:
@@ -107,17 +106,19 @@ def pull_softly(
 
 def pull(
     start_nm: Float[np.ndarray, "atoms 3"],
-    target_nm: Float[np.ndarray, "beads 3"],
+    target_nm: Float[np.ndarray, "held 3"],
     molecule: Molecule,
     settings: PullSettings,
+    held: Sequence[int] | None = None,
 ) -> Pulled:
-    """Pull a structure onto target beads in the full force field.
+    """Pull a structure onto target positions in the full force field.
 
     Args:
         start_nm: all atoms, laid over the target.
-        target_nm: where the alpha carbons have to go.
+        target_nm: where the held atoms have to go.
         molecule: the molecule.
         settings: the stages.
+        held: those atoms; None for the alpha carbons.
 
     Raises:
         WorkError: the energy became NaN or infinite.
@@ -127,7 +128,8 @@ def pull(
         if isinstance(force, _STRAIN):
             force.setForceGroup(_STRAIN_GROUP)
     strengths = settings.full_kJ_per_mol_nm2
-    context = _restrained(system, target_nm, molecule, strengths, settings, seed=0)
+    atoms = molecule.alpha_carbons if held is None else held
+    context = _restrained(system, target_nm, atoms, strengths, settings, seed=0)
     set_positions(context, start_nm)
     stages = [settings.stage_iterations] * (len(strengths) - 1)
     _ramp(context, strengths, [*stages, settings.final_iterations])
@@ -193,12 +195,12 @@ def _diameters_nm(system: openmm.System) -> list[float]:
 def _restrained(
     system: openmm.System,
     target_nm: np.ndarray,
-    molecule: Molecule,
+    atoms: Sequence[int],
     strengths: Sequence[float],
     settings: PullSettings,
     seed: int,
 ) -> openmm.Context:
-    restrain(system, molecule.alpha_carbons, target_nm, strengths[-1])
+    restrain(system, atoms, target_nm, strengths[-1])
     dynamics = DynamicsSettings(
         temperature_K=settings.annealing_temperature_K,
         friction_per_ps=settings.annealing_friction_per_ps,

@@ -57,8 +57,9 @@ class BackmappingSettings(Settings):
 
     Attributes:
         method: ``nearest`` pulls the nearest known all-atom frame onto the beads, ``pulchra``
-            rebuilds the atoms from the beads alone; ``auto`` takes ``nearest`` where there are
-            all-atom frames, and ``pulchra`` where there are none or it was not accepted.
+            rebuilds the atoms from the beads alone; ``auto`` takes the atoms that the generator
+            made where it made some, then ``nearest`` where there are all-atom frames, and
+            ``pulchra`` where there are none or nothing else was accepted.
         pulchra_timeout_s: time limit of the ``pulchra`` program where one is on PATH.
     """
 

@@ -26,8 +26,9 @@ def backmap_frames(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
 
     Args:
         arguments: ``system`` (folder), ``targets`` (file of bead frames), ``nearest`` (file of
-            atom frames, one for each target, or None), ``frames`` (indices of the targets to
-            lift), ``settings`` (of ``BackmappingSettings``) and ``seed``.
+            atom frames, one for each target, or None), ``heavy`` (file of heavy atoms with the
+            target as the segment, or None), ``frames`` (indices of the targets to lift),
+            ``settings`` (of ``BackmappingSettings``) and ``seed``.
         out: folder for the result.
 
     Returns:
@@ -47,6 +48,7 @@ def backmap_frames(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
                 f"{arguments['nearest']} has {len(nearest)} frames and {arguments['targets']} "
                 f"{len(targets)}; wanted is one nearest frame for each target"
             )
+    heavy = _heavy_atoms(arguments["heavy"], molecule)
     accepted: dict[int, np.ndarray] = {}
     records = []
     for frame in arguments["frames"]:
@@ -58,6 +60,7 @@ def backmap_frames(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
             None if nearest is None else nearest[frame],
             settings,
             derive_seed(arguments["seed"], "backmap", 0, frame),
+            heavy.get(frame),
         )
         logger.info("frame %d: %s %s", frame, lifted.outcome, lifted.reason)
         records.append(_record(frame, lifted))
@@ -71,6 +74,16 @@ def backmap_frames(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
         )
         save_atom_frames(out / "atoms.safetensors", frames)
     return {"frames": records}
+
+
+def _heavy_atoms(file: str | None, molecule: Molecule) -> dict[int, np.ndarray]:
+    """Return the heavy atoms of each target that has them."""
+    if file is None:
+        return {}
+    frames = load_atom_frames(Path(file))
+    topology, _ = molecule.topology.without_hydrogens()
+    topology.require_same(frames.topology, "the molecule", file)
+    return dict(zip(frames.segments.tolist(), frames.positions_nm, strict=True))
 
 
 def _record(frame: int, lifted: BackmappedFrame) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The backmapper: chosen beads and their nearest known atoms, handed to processes."""
+"""The backmapper: chosen frames and what is known of their atoms, handed to processes."""
 
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,20 @@ class ProcessBackmapper:
         self.progress = progress
 
     def backmap(
-        self, round: int, chosen: BeadFrames, dataset: Dataset, folder: Path
+        self,
+        round: int,
+        chosen: BeadFrames,
+        heavy: AtomFrames | None,
+        dataset: Dataset,
+        folder: Path,
     ) -> list[dict[str, Any]]:
         """Return a record for each frame; accepted ones name the file of their atoms."""
         targets = folder / "targets.safetensors"
         nearest = folder / "nearest.safetensors"
+        atoms = folder / "heavy.safetensors"
         if not targets.is_file():
+            if heavy is not None:
+                save_atom_frames(atoms, heavy)
             if dataset.header.atoms is not None:
                 save_atom_frames(nearest, nearest_atoms(chosen, dataset))
             save_bead_frames(targets, chosen)
@@ -56,6 +64,7 @@ class ProcessBackmapper:
                     "system": str(self.system.resolve()),
                     "targets": str(targets.resolve()),
                     "nearest": str(nearest.resolve()) if nearest.is_file() else None,
+                    "heavy": str(atoms.resolve()) if atoms.is_file() else None,
                     "frames": [frame],
                     "settings": self.settings.model_dump(mode="json"),
                     "seed": derive_seed(self.seed, "backmap", round),

@@ -6,15 +6,18 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Int64
 from pydantic import Field
 
 from al.ports import Candidates, Models
 from trajgen.data.frame_files import load_rollouts, save_rollouts
-from trajgen.data.records import BeadFrames, Rollouts, concatenate
+from trajgen.data.mapping import bead_rollouts
+from trajgen.data.records import AtomFrames, BeadFrames, Rollouts, concatenate, join_chunks
 from trajgen.data.store import Dataset
+from trajgen.data.stored_positions import StoredPositions
+from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.device import choose_device
-from trajgen.errors import WorkError
+from trajgen.errors import InputError, WorkError
 from trajgen.geometry.superposition import rmsd
 from trajgen.potential.dynamics.settings import SimulationSettings
 from trajgen.potential.dynamics.simulate import simulate
@@ -26,6 +29,7 @@ from trajgen.surrogate.checkpoints import load_surrogate
 from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.filling import interpolate
 from trajgen.surrogate.forward import forward
+from trajgen.surrogate.surrogate import Surrogate
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +97,8 @@ class TwoGeneratorExplorer:
         known = dataset.read_all_beads()
         makers = {
             "potential": lambda: self._dynamics(round, models.potential, known, device),
-            "surrogate": lambda: self._rollouts(round, models.surrogate, known, device),
-            "interpolation": lambda: self._paths(round, models.surrogate, known, device),
+            "surrogate": lambda: self._rollouts(round, models.surrogate, dataset, known, device),
+            "interpolation": lambda: self._paths(round, models.surrogate, dataset, known, device),
         }
         summary = {}
         for source in SOURCES:
@@ -102,7 +106,10 @@ class TwoGeneratorExplorer:
             if source == "interpolation" and self.settings.surrogate.pairs == 0:
                 continue
             if not file.is_file():
-                save_rollouts(file, makers[source]())
+                made = makers[source]()
+                if isinstance(made.topology, AtomTopology):
+                    save_rollouts(folder / f"{source}_atoms.safetensors", made)
+                save_rollouts(file, bead_rollouts(made))
             rollouts = load_rollouts(file)
             summary[source] = {
                 "chains": rollouts.positions_nm.shape[0],
@@ -116,40 +123,52 @@ class TwoGeneratorExplorer:
         """Read all rollouts of an exploration."""
         parts: list[BeadFrames] = []
         sources: list[np.ndarray] = []
+        heavy: list[AtomFrames] = []
+        count = 0
         for number, source in enumerate(SOURCES):
             file = folder / f"{source}.safetensors"
             if not file.is_file():
                 continue
             frames = load_rollouts(file).to_frames()
-            if frames.n_frames:
-                parts.append(frames)
-                sources.append(np.full(frames.n_frames, number, dtype=np.int64))
+            if not frames.n_frames:
+                continue
+            atoms = folder / f"{source}_atoms.safetensors"
+            if atoms.is_file():
+                heavy.append(_numbered(load_rollouts(atoms), count))
+            parts.append(frames)
+            sources.append(np.full(frames.n_frames, number, dtype=np.int64))
+            count += frames.n_frames
         if not parts:
             raise WorkError(
                 f"every chain of both generators failed in round {round}, see {folder}; the models "
                 "need more data or more training steps"
             )
-        return Candidates(concatenate(parts), np.concatenate(sources), SOURCES)
+        return Candidates(
+            concatenate(parts),
+            np.concatenate(sources),
+            SOURCES,
+            join_chunks(heavy) if heavy else None,
+        )
 
     def _dynamics(
         self, round: int, path: Path, known: BeadFrames, device: torch.device
     ) -> Rollouts:
         settings = self.settings.potential
         seed = derive_seed(self.seed, "explore-potential", round)
-        starts = self._starts(known, settings.chains, seed)
+        starts = known.positions_nm[self._starts(known, settings.chains, seed)]
         potential = Potential.load(path, device)
         return simulate(potential, starts, settings.dynamics, seed, self.progress)
 
     def _rollouts(
-        self, round: int, path: Path, known: BeadFrames, device: torch.device
+        self, round: int, path: Path, dataset: Dataset, known: BeadFrames, device: torch.device
     ) -> Rollouts:
         settings = self.settings.surrogate
         seed = derive_seed(self.seed, "explore-surrogate", round)
-        starts = self._starts(known, settings.replicas, seed)
         surrogate = load_surrogate(path, device)
+        starts = self._starts(known, settings.replicas, seed)
         return forward(
             surrogate,
-            starts,
+            _sites(surrogate, dataset).read(torch.from_numpy(starts)).numpy(),
             settings.frames,
             settings.lag_ps or surrogate.lags_ps[0],
             settings.sampling,
@@ -157,14 +176,17 @@ class TwoGeneratorExplorer:
             self.progress,
         )
 
-    def _paths(self, round: int, path: Path, known: BeadFrames, device: torch.device) -> Rollouts:
+    def _paths(
+        self, round: int, path: Path, dataset: Dataset, known: BeadFrames, device: torch.device
+    ) -> Rollouts:
         settings = self.settings.surrogate
         surrogate = load_surrogate(path, device)
+        sites = _sites(surrogate, dataset)
         parts = []
         with self.progress.task("paths between known frames", settings.pairs) as shown:
             for pair in range(settings.pairs):
                 seed = derive_seed(self.seed, "explore-paths", round, pair)
-                start, end = self._distant_pair(known, seed)
+                start, end = sites.read(torch.from_numpy(self._distant_pair(known, seed))).numpy()
                 parts.append(
                     interpolate(
                         surrogate,
@@ -185,19 +207,36 @@ class TwoGeneratorExplorer:
             time_step_ps=parts[0].time_step_ps,
         )
 
-    def _starts(
-        self, known: BeadFrames, count: int, seed: int
-    ) -> Float32[np.ndarray, "chains beads 3"]:
+    def _starts(self, known: BeadFrames, count: int, seed: int) -> Int64[np.ndarray, " chains"]:
+        """Return known frames, drawn by weight."""
         generator = numpy_generator(derive_seed(seed, "starts"))
         chance = None if known.weights is None else known.weights / known.weights.sum()
-        return known.positions_nm[generator.choice(known.n_frames, count, p=chance)]
+        return generator.choice(known.n_frames, count, p=chance)
 
-    def _distant_pair(
-        self, known: BeadFrames, seed: int
-    ) -> tuple[Float32[np.ndarray, "beads 3"], Float32[np.ndarray, "beads 3"]]:
+    def _distant_pair(self, known: BeadFrames, seed: int) -> Int64[np.ndarray, "2"]:
+        """Return two known frames that lie far apart."""
         generator = numpy_generator(derive_seed(seed, "pair"))
         pairs = generator.integers(known.n_frames, size=(_PAIRS_TRIED, 2))
         ends = torch.from_numpy(known.positions_nm[pairs])
         farthest = int(rmsd(ends[:, 0], ends[:, 1]).argmax())
-        start, end = pairs[farthest]
-        return known.positions_nm[start], known.positions_nm[end]
+        return pairs[farthest]
+
+
+def _sites(surrogate: Surrogate, dataset: Dataset) -> StoredPositions:
+    """Return the positions of all known frames, of what a surrogate moves."""
+    if isinstance(surrogate.topology, BeadTopology):
+        return StoredPositions.of_beads(dataset)
+    if dataset.header.atoms is None:
+        raise InputError(f"dataset {dataset.path} is of beads, and the surrogate of atoms")
+    return StoredPositions.of_atoms(
+        dataset, torch.tensor(dataset.header.atoms.without_hydrogens()[1])
+    )
+
+
+def _numbered(rollouts: Rollouts, first: int) -> AtomFrames:
+    """Return the frames that are alive, with their number among all candidates as the segment."""
+    if not isinstance(rollouts.topology, AtomTopology):
+        raise InputError("the rollouts are of beads; wanted are atoms")
+    positions_nm = rollouts.positions_nm[rollouts.alive]
+    numbers = first + np.arange(len(positions_nm), dtype=np.int64)
+    return AtomFrames(rollouts.topology, positions_nm, numbers)

@@ -182,10 +182,52 @@ def arguments(folder, molecule, dynamics, tmp_path_factory) -> dict:
         "system": str(folder),
         "targets": str(base / "targets.safetensors"),
         "nearest": str(base / "nearest.safetensors"),
+        "heavy": None,
         "frames": [0, 1, 2],
         "settings": BackmappingSettings().model_dump(mode="json"),
         "seed": 3,
     }
+
+
+def test_atoms_of_the_generator_are_kept_and_get_hydrogens(molecule, dynamics):
+    _, kept = molecule.topology.without_hydrogens()
+    heavy = dynamics[4][list(kept)]
+    target = beads_of(molecule, dynamics[4])
+    lifted = backmap_frame(target, molecule, dynamics[0], SETTINGS, 1, heavy_nm=heavy)
+    positions = accepted(lifted)
+    assert lifted.method == "atoms"
+    # Minimised, but still the side chains of that frame and not those of the nearest one.
+    assert np.linalg.norm(positions[list(kept)] - heavy, axis=1).max() < 0.08
+    of_nearest = accepted(backmap_frame(target, molecule, dynamics[0], NEAREST, seed=1))
+    moved = np.linalg.norm(of_nearest[list(kept)] - heavy, axis=1).mean()
+    assert np.linalg.norm(positions[list(kept)] - heavy, axis=1).mean() < moved
+    hydrogens = [i for i, element in enumerate(molecule.topology.elements) if element == "H"]
+    bonded = {frozenset(pair) for pair in molecule.topology.bonds}
+    for hydrogen in hydrogens:
+        (carrier,) = [next(iter(pair - {hydrogen})) for pair in bonded if hydrogen in pair]
+        assert 0.08 < np.linalg.norm(positions[hydrogen] - positions[carrier]) < 0.12
+
+
+def test_atoms_of_the_wrong_hand_are_left_for_the_nearest_frame(molecule, dynamics):
+    _, kept = molecule.topology.without_hydrogens()
+    target = beads_of(molecule, dynamics[3])
+    heavy = dynamics[3][list(kept)]
+    lifted = backmap_frame(target, molecule, dynamics[2], SETTINGS, 1, heavy_nm=-heavy)
+    accepted(lifted)
+    assert lifted.method == "nearest"
+    with pytest.raises(InputError, match="heavy_nm has shape"):
+        backmap_frame(target, molecule, dynamics[2], SETTINGS, 1, heavy_nm=heavy[:-1])
+
+
+def test_a_task_finds_the_atoms_of_its_frames(arguments, molecule, dynamics, tmp_path):
+    _, kept = molecule.topology.without_hydrogens()
+    topology, _ = molecule.topology.without_hydrogens()
+    file = tmp_path / "heavy.safetensors"
+    heavy = AtomFrames(topology, dynamics[[2]][:, list(kept)], np.array([2]))
+    save_atom_frames(file, heavy)
+    (tmp_path / "out").mkdir()
+    found = backmap_frames({**arguments, "heavy": str(file)}, tmp_path / "out")["frames"]
+    assert [record["method"] for record in found] == ["nearest", "", "atoms"]
 
 
 def test_a_bad_frame_does_not_stop_the_others(arguments, molecule, tmp_path):

@@ -16,6 +16,7 @@ import pytest
 from al.ledger import read_events
 from al.parts.judge import DISTANCE_NAMES
 from al.status import read_status
+from trajgen.data.frame_files import load_atom_frames, load_bead_frames, load_rollouts
 from trajgen.data.store import Dataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,15 +31,17 @@ SMALL = [
 pytestmark = pytest.mark.slow
 
 
-def start(out: Path) -> subprocess.Popen[bytes]:
+def start(out: Path, *more: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "al.cli", "run", str(ROOT / "configs/smoke.yaml")]
     return subprocess.Popen(
-        [*command, "--out", str(out), *SMALL], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [*command, "--out", str(out), *SMALL, *more],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
 
 
-def finish(out: Path) -> None:
-    process = start(out)
+def finish(out: Path, *more: str) -> None:
+    process = start(out, *more)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors.decode()
 
@@ -127,6 +130,28 @@ def test_a_killed_run_ends_like_one_left_alone(left_alone: Path, tmp_path: Path)
     assert alone == killed
     asked = [e for e in read_events(out / "ledger.jsonl") if e.kind == "finished"]
     assert len(asked) == len({(e.round, e.step) for e in asked})
+
+
+def test_atoms_of_a_surrogate_go_to_the_oracle_as_they_are(tmp_path: Path) -> None:
+    out = tmp_path / "heavy"
+    finish(
+        out, "--set", "surrogate.model.resolution=heavy", "--set", "exploration.potential.chains=1"
+    )
+    explored = load_rollouts(out / "rounds/000/explore/surrogate_atoms.safetensors")
+    beads = load_rollouts(out / "rounds/000/explore/surrogate.safetensors")
+    carbons = [atom for atom, name in enumerate(explored.topology.names) if name == "CA"]
+    np.testing.assert_array_equal(explored.positions_nm[:, :, carbons], beads.positions_nm)
+    chosen = load_bead_frames(out / "rounds/001/select/chosen.safetensors")
+    atoms = load_atom_frames(out / "rounds/001/select/chosen_atoms.safetensors")
+    np.testing.assert_array_equal(
+        atoms.positions_nm[:, carbons], chosen.positions_nm[atoms.segments]
+    )
+    (mapped,) = [
+        event.data["frames"]
+        for event in read_events(out / "ledger.jsonl")
+        if (event.kind, event.step, event.round) == ("finished", "backmap", 1)
+    ]
+    assert "atoms" in [record["method"] for record in mapped]
 
 
 def test_other_settings_are_refused(left_alone: Path) -> None:

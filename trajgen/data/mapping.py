@@ -8,11 +8,12 @@ constraints the atoms of one constrained group must also share one weight for ea
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from trajgen.data.records import AtomFrames, BeadFrames
+from trajgen.data.records import AtomFrames, BeadFrames, Rollouts
 from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.errors import InputError
 from trajgen.residues import CAPS
@@ -54,6 +55,15 @@ def bead_topology(topology: AtomTopology | BeadTopology) -> BeadTopology:
     if isinstance(topology, BeadTopology):
         return topology
     return alpha_carbon_beads(topology)[0]
+
+
+def bead_rollouts(rollouts: Rollouts) -> Rollouts:
+    """Return the C-alpha beads of rollouts of atoms; those of beads come back as they are."""
+    if isinstance(rollouts.topology, BeadTopology):
+        return rollouts
+    beads, atoms = alpha_carbon_beads(rollouts.topology)
+    positions_nm = np.ascontiguousarray(rollouts.positions_nm[:, :, list(atoms)])
+    return replace(rollouts, topology=beads, positions_nm=positions_nm)
 
 
 def position_map(bead_atoms: Sequence[int], n_atoms: int) -> Float64[np.ndarray, "beads atoms"]:
