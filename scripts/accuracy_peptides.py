@@ -7,10 +7,10 @@ python scripts/accuracy_peptides.py transfer --data runs/peptides --train YVTL .
 
 ``one`` trains on a run of a peptide and is judged by an independent run of it: forward simulation
 from the training run at several numbers of evaluations, upsampling from 10 ps to 0.1 ps, and paths
-between the states that exchange most rarely. ``transfer`` trains on several peptides and simulates
-others. Beside each stand dynamics of the length of the training data and of equal wall-clock, the
-same frames shuffled, and a walk among fine states of the training run. Killed, the same command
-goes on at the stage where it was.
+between the states that exchange most rarely. ``transfer`` trains on several peptides, simulates
+others and designs their inner residues. Beside each stand dynamics of the length of the training
+data and of equal wall-clock, the same frames shuffled, and a walk among fine states of the training
+run. Killed, the same command goes on at the stage where it was.
 """
 
 import argparse
@@ -27,6 +27,8 @@ from peptides.forward import (
     valid_share,
 )
 from peptides.interpolation import path_scores
+from peptides.pictures import forward_picture, path_picture, upsampling_picture
+from peptides.redesign import design_scores
 from peptides.sets import first_ps, read_run, shuffled, walk_among_states
 from peptides.upsampling import upsampling_scores
 from rich.console import Console
@@ -35,6 +37,7 @@ from run_folder import Stages, require_same_arguments
 
 from trajgen.analysis.evaluate import EvaluationSettings, Reference, read_reference
 from trajgen.console import choose_progress, configure_logging, exit_with_code
+from trajgen.data.frame_files import load_atom_frames, save_atom_frames
 from trajgen.data.records import AtomFrames
 from trajgen.data.store import Dataset
 from trajgen.device import choose_device, fix_threads
@@ -45,7 +48,8 @@ from trajgen.settings import load_settings
 from trajgen.surrogate.checkpoints import load_surrogate
 from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.surrogate import Surrogate
-from trajgen.surrogate.train import TrainSettings, train_surrogate
+from trajgen.surrogate.train import train_surrogate
+from trajgen.surrogate.training_settings import TrainSettings
 
 #: Run that is trained on, and the independent one that judges.
 TRAINED, JUDGES = 0, 1
@@ -116,6 +120,7 @@ def judge_forward(
                 open_model(arguments, name), trained_on, arguments.replicas, length, settings,
                 seed, choose_progress(),
             )  # fmt: skip
+            save_atom_frames(stages.folder / f"{name}-forward-{count}.safetensors", frames)
             return {**of(frames), **cost}
 
         rows[f"surrogate, {count} evaluations"] = stages(f"{name}-forward-{count}", simulate)
@@ -141,40 +146,73 @@ def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
 
     def upsample() -> dict[str, Any]:
         fine = first_ps(read_run(arguments.data, name, JUDGES, FINE_PS), arguments.upsampled_ps)
-        found, _ = upsampling_scores(
+        found, made = upsampling_scores(
             open_model(arguments, name), fine, FACTOR, settings,
             derive_seed(arguments.seed, "upsample"), choose_progress(),
         )  # fmt: skip
+        save_atom_frames(stages.folder / f"{name}-upsampling.safetensors", made)
         return found
 
     def interpolate() -> dict[str, Any]:
         judges = read_run(arguments.data, name, JUDGES, arguments.interval_ps)
         trained_on = read_run(arguments.data, name, TRAINED, arguments.interval_ps)
         reference = read_reference(judges, settings_of(arguments), arguments.seed)
-        return path_scores(
+        found, made = path_scores(
             open_model(arguments, name), reference, occupancy_states(reference), judges,
             trained_on, arguments.paths, settings, derive_seed(arguments.seed, "paths"),
             choose_progress(),
         )  # fmt: skip
+        if made is not None:
+            save_atom_frames(stages.folder / f"{name}-interpolation.safetensors", made)
+        return found
 
     result["upsampling"] = stages(f"{name}-upsampling", upsample)
     result["interpolation"] = stages(f"{name}-interpolation", interpolate)
+    if arguments.pictures is not None:
+        draw(arguments, stages)
     return result
 
 
+def draw(arguments: argparse.Namespace, stages: Stages) -> None:
+    """Draw what the stages made beside dynamics."""
+    name, folder, out = arguments.name, stages.folder, arguments.pictures
+    judges = read_run(arguments.data, name, JUDGES, arguments.interval_ps)
+    known = read_reference(judges, settings_of(arguments), arguments.seed)
+    count = arguments.evaluations[-1]
+    made = load_atom_frames(folder / f"{name}-forward-{count}.safetensors")
+    forward_picture(out / "forward.png", judges, made, known)
+    paths = folder / f"{name}-interpolation.safetensors"
+    if paths.is_file():
+        path_picture(out / "paths.png", judges, load_atom_frames(paths), known)
+    filled = load_atom_frames(folder / f"{name}-upsampling.safetensors")
+    fine = first_ps(read_run(arguments.data, name, JUDGES, FINE_PS), arguments.upsampled_ps)
+    upsampling_picture(out / "upsampling.png", fine, filled, FACTOR)
+
+
 def run_transfer(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train on several peptides and simulate others."""
+    """Train on several peptides, simulate others, and design their inner residues."""
     shared = sorted(triples(arguments.train) & triples(arguments.test))
     if shared:
         raise InputError(
             f"--test shares the triples {', '.join(shared)} with --train; choose others"
         )
-    trained(arguments, arguments.train, [f"model.shortest_lag_ps={arguments.interval_ps}"])
+    given = [f"model.shortest_lag_ps={arguments.interval_ps}", "tasks.design=0.25"]
+    trained(arguments, arguments.train, given)
     stages = Stages(arguments.out)
-    return {
-        name: judge_forward(arguments, stages, name, arguments.evaluations)
-        for name in arguments.test
-    }
+    settings = RolloutSettings(evaluations=arguments.evaluations[-1], batch=arguments.batch)
+    result: dict[str, Any] = {"forward": {}, "design": {}}
+    for name in arguments.test:
+        result["forward"][name] = judge_forward(arguments, stages, name, arguments.evaluations)
+
+        def design(name: str = name) -> dict[str, Any]:
+            judges = read_run(arguments.data, name, JUDGES, arguments.interval_ps)
+            return design_scores(
+                open_model(arguments, name), judges, arguments.train, arguments.designs, settings,
+                derive_seed(arguments.seed, f"design {name}"), choose_progress(),
+            )  # fmt: skip
+
+        result["design"][name] = stages(f"{name}-design", design)
+    return result
 
 
 def triples(names: list[str]) -> set[str]:
@@ -200,9 +238,11 @@ def main() -> None:
         "--upsampled-ps", type=float, default=1000.0, help="length of what is upsampled"
     )
     one.add_argument("--paths", type=int, default=200)
+    one.add_argument("--pictures", type=Path, help="folder to draw three pictures into")
     transfer = commands.add_parser("transfer", help="train on some peptides, simulate others")
     transfer.add_argument("--train", nargs="+", required=True)
     transfer.add_argument("--test", nargs="+", required=True)
+    transfer.add_argument("--designs", type=int, default=200, help="designs of each peptide")
     for command in (one, transfer):
         command.add_argument("--data", type=Path, required=True, help="what make_peptides.py made")
         command.add_argument("--out", type=Path, required=True, help="folder of all results")
@@ -225,15 +265,16 @@ def main() -> None:
         command.add_argument("--json", type=Path, help="file to write the numbers to")
     arguments = parser.parse_args()
     fix_threads()
-    require_same_arguments(arguments, free=("json", "data", "out", "evaluations"))
+    require_same_arguments(arguments, free=("json", "data", "out", "evaluations", "pictures"))
     if arguments.command == "one":
         result = run_one(arguments)
         print_forward(f"{arguments.name}, forward simulation", result["forward"])
         Console().print_json(data={k: v for k, v in result.items() if k != "forward"})
     else:
         result = run_transfer(arguments)
-        for name, rows in result.items():
+        for name, rows in result["forward"].items():
             print_forward(f"{name}, not trained on", rows)
+        Console().print_json(data=result["design"])
     if arguments.json is not None:
         write_json(arguments.json, result)
 

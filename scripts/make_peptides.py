@@ -5,9 +5,9 @@ python scripts/make_peptides.py --split 4AA_implicit_test.csv --count 3 --out ru
 
 Peptides are built from their sequence with free, charged termini at pH 7, in Amber ff14SB with the
 implicit solvent GBn2: Langevin dynamics at 350 K with a friction of 0.3 per ps and rigid bonds to
-hydrogens of 3 amu, which carry a step of 4 fs. Two runs of each start from the extended chain with
+hydrogens of 3 amu, which carry a step of 4 fs. The runs of each start from the extended chain with
 velocities of their own; after 100 ps that are not kept, a frame is saved every 0.1 ps. The datasets
-are PEPTIDE/run-0 and PEPTIDE/run-1. Killed, the same command goes on where it was.
+are PEPTIDE/run-0, PEPTIDE/run-1 and so on. Killed, the same command goes on where it was.
 """
 
 import argparse
@@ -28,7 +28,6 @@ from trajgen.console import choose_progress, configure_logging, exit_with_code
 from trajgen.errors import InputError
 from trajgen.files import write_json
 
-RUNS = 2
 EQUILIBRATION_PS = 100.0
 
 
@@ -78,6 +77,7 @@ def main() -> None:
     chosen.add_argument("--split", type=Path, help="CSV file with a column 'name'")
     parser.add_argument("--first", type=int, default=0, help="names of the split left out before")
     parser.add_argument("--count", type=int, default=1, help="names of the split")
+    parser.add_argument("--runs", type=int, default=2, help="independent runs of each peptide")
     parser.add_argument("--ps", type=float, default=20_000.0, help="length of each run")
     parser.add_argument("--save-interval-ps", type=float, default=0.1)
     parser.add_argument("--out", type=Path, required=True, help="folder of all peptides")
@@ -88,7 +88,7 @@ def main() -> None:
     arguments = parser.parse_args()
     names = arguments.names or read_names(arguments.split, arguments.first, arguments.count)
     settings = SamplingSettings(
-        replicas=RUNS,
+        replicas=arguments.runs,
         ps=arguments.ps,
         equilibration_ps=EQUILIBRATION_PS,
         save_interval_ps=arguments.save_interval_ps,
@@ -99,14 +99,14 @@ def main() -> None:
         name: sampling_tasks(
             build(name, arguments.out / name),
             name,
-            RUNS,
+            arguments.runs,
             arguments.ps,
             settings,
             arguments.seed,
             scratch,
         )
         for name in names
-        if not (arguments.out / name / f"run-{RUNS - 1}").is_dir()
+        if not (arguments.out / name / f"run-{arguments.runs - 1}").is_dir()
     }
     together = [task for group in tasks.values() for task in group]
     results = executor.run(together, scratch, "all-atom dynamics", choose_progress(), limited=False)

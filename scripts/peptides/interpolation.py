@@ -13,7 +13,7 @@ from trajgen.analysis.kinetics.states import StateModel, StatesFit
 from trajgen.analysis.paths import PathMeasures, path_measures, rarest_flux_pair
 from trajgen.data.records import AtomFrames
 from trajgen.progress import Progress
-from trajgen.seeding import derive_seed
+from trajgen.seeding import derive_seed, numpy_generator
 from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.filling import interpolate
 from trajgen.surrogate.surrogate import Surrogate
@@ -27,18 +27,21 @@ PATHS_OF_A_PAIR = 10
 def path_scores(
     surrogate: Surrogate, reference: Reference, states: StatesFit, judged_by: AtomFrames,
     training: AtomFrames, paths: int, settings: RolloutSettings, seed: int, progress: Progress,
-) -> dict[str, Any]:  # fmt: skip
-    """Generate paths between the two states that exchange most rarely; compare with dynamics."""
+) -> tuple[dict[str, Any], AtomFrames | None]:  # fmt: skip
+    """Generate paths between the two states that exchange most rarely; compare with dynamics.
+
+    The second result are the paths from the first pair of ends.
+    """
     if states.model is None or reference.fit.model is None:
-        return {"reason": states.reason or "the reference has no slow coordinates"}
+        return {"reason": states.reason or "the reference has no slow coordinates"}, None
     model = macrostate_model(judged_by, reference, states.model)
     if model is None:
-        return {"reason": "the macrostates of the reference carry no Markov model"}
+        return {"reason": "the macrostates of the reference carry no Markov model"}, None
     transitions = _whole_matrix(model)
     pair = rarest_flux_pair(transitions, model.populations())
     if pair.start is None or pair.end is None:
-        return {"reason": pair.reason}
-    generator = np.random.default_rng(seed)
+        return {"reason": pair.reason}, None
+    generator = numpy_generator(seed)
     of_frames = macrostates_of(judged_by, reference, states.model)
     pairs = max(1, paths // PATHS_OF_A_PAIR)
     ends = [
@@ -75,7 +78,11 @@ def path_scores(
         if are_connected(chances, pair.start, pair.end, steps):
             bridges = sample_bridges(chances, pair.start, pair.end, steps, len(made), seed)
     found["dynamics"] = _measured(path_measures(bridges, transitions, pair.start, pair.end, seed))
-    return found
+    shown = [path for path in made[:PATHS_OF_A_PAIR] if np.isfinite(path).all()]
+    if not shown:
+        return found, None
+    segments = np.repeat(np.arange(len(shown)), length).astype(np.int64)
+    return found, AtomFrames(judged_by.topology, np.concatenate(shown), segments, interval_ps)
 
 
 def macrostates_of(frames: AtomFrames, reference: Reference, model: StateModel) -> np.ndarray:

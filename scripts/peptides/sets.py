@@ -13,6 +13,7 @@ from trajgen.data.records import AtomFrames, Rollouts, join_chunks
 from trajgen.data.store import Dataset
 from trajgen.data.topology import AtomTopology
 from trajgen.errors import InputError
+from trajgen.seeding import numpy_generator
 
 #: States of the walk, and the slow coordinates that they are found in.
 FINE_STATES = StateSettings(microstates=500, macrostates=1, tics=4)
@@ -53,7 +54,7 @@ def first_ps(frames: AtomFrames, length_ps: float) -> AtomFrames:
 
 def shuffled(frames: AtomFrames, seed: int) -> AtomFrames:
     """Return the same frames in random order: what has no kinetics."""
-    return frames.take(np.random.default_rng(seed).permutation(frames.n_frames))
+    return frames.take(numpy_generator(seed).permutation(frames.n_frames))
 
 
 def walk_among_states(
