@@ -57,7 +57,9 @@ class Canvas:
         file, size = work.path / "positions.f32", 4 * chains * frames * sites * 3
         if not file.is_file():
             with whole_file(file) as temporary, temporary.open("wb") as made:
-                os.posix_fallocate(made.fileno(), 0, size)  # a full disk is an error now
+                made.truncate(size)
+                if hasattr(os, "posix_fallocate"):  # a full disk is then an error now, not later
+                    os.posix_fallocate(made.fileno(), 0, size)
             write_json(self._state, {"done": 0})
         if file.stat().st_size != size or not self._state.is_file():
             raise InputError(f"{work.path} is damaged; remove the folder to begin anew")

@@ -82,8 +82,8 @@ class ResidueAttention(Attention):
         self, x: Float[Tensor, "batch frames beads width"]
     ) -> Float[Tensor, "batch frames beads width"]:
         """Attend to all residues; what they are and where in the chain is in the features."""
-        parts = (part.flatten(0, 1).transpose(1, 2) for part in self.parts(x))
-        mixed = scaled_dot_product_attention(*parts)
+        query, key, value = (part.flatten(0, 1).transpose(1, 2) for part in self.parts(x))
+        mixed = scaled_dot_product_attention(query, key, value)
         return self.project_out(mixed.transpose(1, 2).reshape(x.shape))
 
 
@@ -103,9 +103,9 @@ class FrameAttention(Attention):
         """Attend to the frames that are ``present`` (all without it), by their places in time."""
         query, key, value = self.parts(x)
         query, key = (rotate_by_position(part, cosine, sine) for part in (query, key))
-        parts = (part.flatten(2, 3).transpose(1, 2) for part in (query, key, value))
+        query, key, value = (part.flatten(2, 3).transpose(1, 2) for part in (query, key, value))
         mask = None if present is None else present[:, None, None, :]
-        mixed = scaled_dot_product_attention(*parts, attn_mask=mask)
+        mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.project_out(mixed.transpose(1, 2).reshape(x.shape))
 
 

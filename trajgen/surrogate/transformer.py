@@ -154,7 +154,7 @@ class TrajectoryTransformer(nn.Module):
         prepared: Prepared,
     ) -> Float[Tensor, "batch frames beads channels"]:
         """Return the velocity at ``x`` and ``t`` for windows that are prepared already."""
-        return self.answer(x, t, prepared)[0]
+        return self._velocity(*self._features(x, t, prepared))
 
     def answer(
         self,
@@ -166,16 +166,32 @@ class TrajectoryTransformer(nn.Module):
 
         The latter are up to a constant, and mean something for hidden residues and clean tokens.
         """
+        features, condition = self._features(x, t, prepared)
+        types = self.types_out(_mean_over_frames(features, prepared.present))
+        return self._velocity(features, condition), types
+
+    def _features(
+        self,
+        x: Float[Tensor, "batch frames beads channels"],
+        t: Float[Tensor, " batch"],
+        prepared: Prepared,
+    ) -> tuple[Float[Tensor, "batch frames beads width"], Float[Tensor, "batch width"]]:
+        """Return normalised features of all cells, and the conditioning vector."""
         flow_time = self.flow_time(sinusoids(100 * t.float(), self.width, longest=1000.0))
         condition = prepared.condition + flow_time
         features = self.noisy_in(x) + prepared.cells
         cosine, sine = turns(prepared.places, self.width // self.dimensions.heads)
         for block in self.blocks:
             features = block(features, condition, cosine, sine, prepared.present)
-        features = self.norm(features)
+        return self.norm(features), condition
+
+    def _velocity(
+        self,
+        features: Float[Tensor, "batch frames beads width"],
+        condition: Float[Tensor, "batch width"],
+    ) -> Float[Tensor, "batch frames beads channels"]:
         shift, scale = self.adapt_out(condition)[:, None, None, :].chunk(2, dim=-1)
-        velocity = self.project_out(modulate(features, shift, scale))
-        return velocity, self.types_out(_mean_over_frames(features, prepared.present))
+        return self.project_out(modulate(features, shift, scale))
 
 
 def _mean_over_frames(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trajgen.data.stored_positions import StoredPositions
 from trajgen.data.windows import Runs
+from trajgen.errors import InputError
 from trajgen.surrogate.conditioning import KNOWN_START, TaskSettings
 from trajgen.surrogate.surrogate import WindowTimes
 
@@ -88,6 +89,9 @@ class WindowSource:
             length: frames of a window.
             from_ensemble: windows that must begin in equilibrium.
             generator: the source of randomness.
+
+        Raises:
+            InputError: there are no frames in equilibrium, and a window must begin there.
         """
         count = len(from_ensemble)
         draws = torch.rand(4, count, generator=generator, dtype=torch.float64).numpy()
@@ -96,8 +100,13 @@ class WindowSource:
         times_ps, lag_ps = np.zeros((count, length)), np.zeros(count)
         for pool, wanted in ((self.starts, ~from_ensemble), (self.ensemble, from_ensemble)):
             rows = torch.nonzero(wanted).flatten().numpy()
-            if pool is None or not len(rows):
+            if not len(rows):
                 continue
+            if pool is None:
+                raise InputError(
+                    "the data have no trajectory at equilibrium to draw windows from; ask for "
+                    "tasks with a known first frame alone"
+                )
             which, place, cut, gap = draws[:, rows]
             lags = pool.lags_ps[(which * len(pool.lags_ps)).astype(np.int64)]
             found = pool.runs.draw(lags, length, place, np.where(cut < SHORTER_GAPS, gap, 1.0))
