@@ -28,7 +28,7 @@ from trajgen.data.records import Timeline
 from trajgen.data.stored_positions import StoredPositions
 from trajgen.data.trajectories import solute_of
 from trajgen.data.windows import Runs
-from trajgen.device import choose_device, fix_threads
+from trajgen.device import choose_device, fix_threads, products_in
 from trajgen.files import write_json
 from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.conditioning import TaskSettings, forward_mask
@@ -99,7 +99,7 @@ def median_seconds(call: Callable[[], object], seconds: float, device: torch.dev
 
 def training_step(
     network: TrajectoryTransformer, molecule: Molecule, frames: torch.Tensor, batch: int,
-    device: torch.device,
+    device: torch.device, arguments: argparse.Namespace,
 ) -> Callable[[], None]:  # fmt: skip
     """Return one optimizer step of a batch of windows of all tasks."""
     timeline = Timeline(np.zeros(len(frames), np.int64), LAG_PS)
@@ -113,13 +113,16 @@ def training_step(
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
     settings = SurrogateSettings(resolution="heavy", window_frames=FRAMES)
     tasks, here = TaskSettings(), molecule.to(device)
+    run = torch.compile(network) if arguments.compile else network
 
     def step() -> None:
         drawn = draw_batch(
             source, molecule.resolution, batch, FRAMES, tasks, CONTEXT_NOISE_NM, generator(1)
         )
         optimizer.zero_grad()
-        window_losses(network, ask(source, drawn, here, settings)).mean().backward()
+        with products_in(arguments.precision, device):
+            loss = window_losses(run, ask(source, drawn, here, settings)).mean()
+        loss.backward()
         optimizer.step()
 
     return step
@@ -130,6 +133,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[4], help="windows of a step")
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--evaluations", type=int, default=20)
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
+    parser.add_argument("--compile", action="store_true", help="let torch compile the network")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each size")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
@@ -143,19 +148,25 @@ def main() -> None:
         torch.nn.init.normal_(weights, std=0.02)
     result: dict[str, Any] = {
         "device": str(device),
+        "precision": arguments.precision,
+        "compile": arguments.compile,
         "threads": threads,
         "training": {},
         "sampling": {},
     }
     table = Table("what", "size", "time", "to MDGen on 2 cores")
     for batch in arguments.batch:
-        step = training_step(network.train(), molecule, frames, batch, device)
+        step = training_step(network.train(), molecule, frames, batch, device, arguments)
         seconds = median_seconds(step, arguments.seconds, device)
         ratio = MDGEN_STEP_S / 4 * batch / seconds
         result["training"][str(batch)] = {"seconds": seconds, "ratio": ratio}
         table.add_row("training step", f"{batch} windows", f"{seconds:.3f} s", f"{ratio:.2f}")
     settings = RolloutSettings(
-        evaluations=arguments.evaluations, context=1, batch=max(arguments.replicas)
+        evaluations=arguments.evaluations,
+        context=1,
+        batch=max(arguments.replicas),
+        precision=arguments.precision,
+        compile=arguments.compile,
     )
     surrogate = Surrogate(
         network, SurrogateSettings(resolution="heavy", window_frames=FRAMES), molecule.to(device)

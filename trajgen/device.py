@@ -1,6 +1,7 @@
 """The device and the number of threads that torch works with."""
 
 import os
+import shutil
 from typing import Literal
 
 import torch
@@ -43,3 +44,13 @@ def products_in(precision: PrecisionName, device: torch.device) -> torch.autocas
     """
     bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+
+
+def require_compiler(device: torch.device) -> None:
+    """Raise InputError where torch cannot compile for a device: a CPU needs a C++ compiler."""
+    compiler = os.environ.get("CXX", "g++")
+    if device.type == "cpu" and shutil.which(compiler) is None:
+        raise InputError(
+            f"compile needs a C++ compiler, and there is no {compiler}; install g++, name another "
+            "one as CXX, or leave compile out"
+        )

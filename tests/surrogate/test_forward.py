@@ -1,4 +1,8 @@
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +11,7 @@ from toy_chain import LAG_PS, TOPOLOGY, wobbling_chain
 
 from trajgen.errors import InputError
 from trajgen.geometry.superposition import rmsd
+from trajgen.surrogate.checkpoints import save_surrogate
 from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.forward import forward
 from trajgen.surrogate.surrogate import Surrogate
@@ -157,3 +162,49 @@ def test_products_in_bfloat16_change_a_rollout_by_rounding_alone(surrogate: Surr
     )
     moved = np.abs(exact[:, 1:] - exact[:, :1]).mean()
     assert 0 < np.abs(rounded - exact).mean() < 0.1 * moved
+
+
+def test_compiling_without_a_compiler_is_refused(
+    surrogate: Surrogate, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InputError, match="there is no no-such-compiler; install"):
+        roll(surrogate, STARTS, compile=True)
+
+
+#: Compiled where types are not checked at run time, as users run it.
+COMPILED = """
+import sys
+from pathlib import Path
+import numpy as np
+import torch
+from trajgen.surrogate.checkpoints import load_surrogate
+from trajgen.surrogate.completing import RolloutSettings
+from trajgen.surrogate.forward import forward
+torch.set_num_threads(1)
+model, starts = load_surrogate(Path(sys.argv[1]), torch.device("cpu")), np.load(sys.argv[2])
+made = [
+    forward(model, starts, 9, 2.0, RolloutSettings(evaluations=4, compile=compile), 3).positions_nm
+    for compile in (False, True)
+]
+moved = np.abs(made[0][:, 1:] - made[0][:, :1]).mean()
+print(moved, np.abs(made[1] - made[0]).max())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for a CPU with g++")
+def test_a_compiled_network_gives_the_same_rollout(surrogate: Surrogate, tmp_path: Path):
+    save_surrogate(
+        tmp_path / "model", surrogate.network, surrogate.settings, [surrogate.molecule], {}
+    )
+    np.save(tmp_path / "starts.npy", STARTS)
+    script = tmp_path / "compiled.py"
+    script.write_text(COMPILED)
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "model", tmp_path / "starts.npy"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    moved, apart = map(float, done.stdout.split())
+    assert apart < 1e-3 * moved

@@ -27,11 +27,14 @@ class SamplerSettings(Settings):
         evaluations: network evaluations of a whole solution; even for ``heun``.
         precision: ``bf16`` for products of the network in bfloat16, ``float32``, or ``auto`` for
             the former on a GPU and the latter on a CPU.
+        compile: let torch compile the network first, which takes half a minute and, on a CPU, a C++
+            compiler; long rollouts are faster then.
     """
 
     method: Literal["euler", "heun"] = "heun"
     evaluations: int = Field(default=20, ge=1)
     precision: PrecisionName = "auto"
+    compile: bool = False
 
     @model_validator(mode="after")
     def _even_for_heun(self) -> "SamplerSettings":

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from trajgen.data.topology import AtomTopology, BeadTopology
-from trajgen.device import products_in
+from trajgen.device import products_in, require_compiler
 from trajgen.settings import Settings
 from trajgen.surrogate.bead_chain import BeadChain
 from trajgen.surrogate.interpolant import PathName
@@ -155,6 +155,7 @@ class Surrogate:
         self.network = network.eval()
         self.settings = settings
         self.molecule = molecule
+        self._compiled = torch.compile(network.velocity)  # at its first call, if ever
 
     @property
     def beads(self) -> BeadTopology:
@@ -256,10 +257,14 @@ class Surrogate:
     ) -> tuple[Tensor, Prepared]:
         """Return the tokens of windows, and what the network made of the known ones."""
         prepared, unknown = self.network.prepare(windows.inputs), ~known[..., None]
+        network = self.network.velocity
+        if settings.compile:
+            require_compiler(self.device)
+            network = self._compiled
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             with products_in(settings.precision, self.device):
-                found = self.network.velocity(x, t, prepared)
+                found = network(x, t, prepared)
             # Known tokens stand still at their clean values.
             return found.float() * unknown
 
