@@ -116,6 +116,7 @@ def test_windows_begin_by_weight(weights: list[float], cut: int) -> None:
     runs = replace(Runs.find([part_of(lengths)]), weights=np.array(weights))
     starts = [i for i in range(len(weights)) if i < cut - 2 or cut <= i < len(weights) - 2]
     total = sum(weights[i] for i in starts)
+    assert runs.serves(1.0, 3) == (total > 0)
     if total == 0:
         with pytest.raises(InputError, match="no run of frames has a window"):
             runs.draw(np.ones(1), 3, np.zeros(1))

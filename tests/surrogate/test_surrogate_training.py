@@ -311,6 +311,7 @@ def test_windows_without_a_known_start_begin_as_often_as_in_equilibrium(tmp_path
     seeded = ShardLabel("seeded", "oracle", "springs", 300.0, LAG_PS, sampling="seeded")
     dataset.append_beads(seeded, BeadFrames(TOPOLOGY, wobbling_chain(40, 1), ids, LAG_PS))
     weights = np.where(np.arange(40) < 10, 3.0, 0.5)
+    weights[20] = 0.0  # no window begins there, but those of 18 and 19 pass through
     label = ShardLabel("weighted", "import", "springs", 300.0, LAG_PS, sampling="reweighted")
     frames = BeadFrames(TOPOLOGY, wobbling_chain(40, 2), ids, LAG_PS, weights=weights)
     dataset.append_beads(label, frames)
@@ -322,12 +323,12 @@ def test_windows_without_a_known_start_begin_as_often_as_in_equilibrium(tmp_path
     assert (anywhere - 1500).abs().max() < 200
     counts = torch.bincount(first[asked], minlength=120).double()
     assert counts[40:80].sum() == 0
-    # 38 starts of weight 1, and of the last shard 10 of weight 3 and 28 of 0.5, of mean 1.125.
-    wanted = np.concatenate([np.ones(38), weights[:38] / 1.125])
+    wanted = np.concatenate([np.ones(38), weights[:38] / weights.mean()])
     found = counts[torch.cat([torch.arange(38), torch.arange(80, 118)])].numpy()
     assert found.sum() == 4500
-    spread = (found - 4500 * wanted / wanted.sum()) / np.sqrt(4500 * wanted / wanted.sum())
-    assert np.abs(spread).max() < 4
+    expected = 4500 * wanted / wanted.sum()
+    assert found[38 + 20] == 0
+    assert (np.abs(found - expected) <= 4 * np.sqrt(expected)).all()
 
 
 def test_a_dataset_without_equilibrium_is_trained_on_tasks_with_a_known_start(

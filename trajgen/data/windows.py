@@ -102,6 +102,12 @@ class Runs:
         """Return the number of windows at a lag."""
         return int(self._starts(np.array([lag_ps]), length)[0].sum())
 
+    def serves(self, lag_ps: float, length: int) -> bool:
+        """Say whether a window of some weight begins anywhere at a lag."""
+        starts = self._starts(np.array([lag_ps]), length)[0][0]
+        before = self._weight_before
+        return bool((before[self.begins + starts] > before[self.begins]).any())
+
     def draw(
         self,
         lags_ps: Float64[np.ndarray, " windows"],

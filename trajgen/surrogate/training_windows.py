@@ -135,16 +135,19 @@ def _read_sources(
     if not len(starts.lags_ps):
         raise InputError(_no_window(dataset, parts, settings))
     _warn_of_padding(starts, settings.window_frames)
-    weights = np.concatenate([_equilibrium_weights(dataset, entry) for entry in dataset.entries])
+    of_shards = [_equilibrium_weights(dataset, entry) for entry in dataset.entries]
+    weights = np.concatenate(of_shards)
+    # A window may pass through frames of no weight, but not begin there.
+    usable = np.repeat([bool(own.any()) for own in of_shards], [len(own) for own in of_shards])
 
     def pool(chosen: Bool[np.ndarray, " frames"], weighted: bool) -> WindowPool:
         runs = Runs.find(parts, chosen)
         runs = replace(runs, weights=weights[runs.frames]) if weighted else runs
-        served = [runs.count(lag_ps, settings.window_frames) > 0 for lag_ps in starts.lags_ps]
+        served = [runs.serves(lag_ps, settings.window_frames) for lag_ps in starts.lags_ps]
         return WindowPool(runs, starts.lags_ps[served])
 
     def ensemble(chosen: Bool[np.ndarray, " frames"]) -> WindowPool | None:
-        found = pool(chosen & (weights > 0), weighted=True)
+        found = pool(chosen & usable, weighted=True)
         return found if len(found.lags_ps) else None
 
     temperatures = [entry.label.temperature_K for entry in dataset.entries]
