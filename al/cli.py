@@ -134,25 +134,30 @@ def run(
 
 @app.command()
 def status(
-    run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: JsonOption = False
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Show it live until it ends.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Tell where a run stands, from its folder alone.
 
-    Example: al status runs/quickstart
+    Example: al status runs/quickstart --watch
     """
-    from al.status import read_status
+    from rich.console import Console
 
+    from al.status import read_status
+    from al.watch import status_lines, watch_run
+    from trajgen.errors import InputError
+
+    if watch:
+        if as_json:
+            raise InputError("--watch and --json were both given; --json tells the state once")
+        watch_run(run, Console())
+        return
     now = read_status(run)
     if as_json:
         typer.echo(json.dumps(now.to_json()))
-        return
-    where = f"round {now.round} of {now.rounds}" + (f", {now.step}" if now.step else "")
-    typer.echo(f"{now.state}: {where}" + (f" ({now.work})" if now.work else ""))
-    typer.echo(f"dataset: {now.frames} frames, {now.oracle_ps:.0f} ps of all-atom dynamics")
-    failures = ", ".join(f"{count} {what}" for what, count in now.failures.items())
-    typer.echo(f"failures: {failures or 'none'}")
-    left = "unknown" if now.seconds_left is None else f"about {duration(now.seconds_left)}"
-    typer.echo(f"time: {duration(now.seconds_spent)} spent, {left} left")
+    else:
+        typer.echo("\n".join(status_lines(now)))
 
 
 @app.command()

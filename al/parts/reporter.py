@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from al.report import provenance, report_sections
+from al.report.sections import provenance, report_sections
 from al.run_content import read_run
-from trajgen.analysis.report import write_report
+from trajgen.analysis.report.page import write_report
 
 
 class HtmlReporter:
@@ -22,5 +22,11 @@ class HtmlReporter:
             verdict,
             report_sections(content),
             provenance(content),
+            {
+                "rounds": [
+                    {"round": r, **content.summaries[r, "evaluate"]} for r in content.rounds
+                ],
+                "verdict": list(verdict),
+            },
         )
         return path

@@ -8,12 +8,12 @@ import pytest
 
 from trajgen.analysis import evaluation
 from trajgen.analysis.evaluate import EvaluationSettings, evaluate
-from trajgen.analysis.evaluation_report import evaluate_to_folder
 from trajgen.analysis.kinetics import records
 from trajgen.analysis.kinetics.evaluate_kinetics import KineticsSettings
 from trajgen.analysis.kinetics.records import TimeSeries
 from trajgen.analysis.kinetics.resampled_set import resampled_set
 from trajgen.analysis.kinetics.states import StateSettings, fit_states
+from trajgen.analysis.report.evaluation_report import evaluate_to_folder
 
 LAG = 3
 SETTINGS = EvaluationSettings(
@@ -160,3 +160,10 @@ def test_blocks_are_segments_and_their_pairs_stay_within_runs(series):
     np.testing.assert_allclose(found.sums.microstate_counts[0], wanted)
     lengths = np.unique(series.runs, return_counts=True)[1]
     assert wanted.sum() == np.maximum(lengths - LAG, 0).sum() < len(series.runs) - 3 * LAG
+
+
+@pytest.mark.parametrize("name", ["timed", "untimed"])
+def test_kinetics_come_back_from_their_values(written, name):
+    values = written[name]["kinetics"]
+    again = json.loads(json.dumps(records.Kinetics.from_json(values).to_json()))
+    assert again == values

@@ -8,8 +8,10 @@ import pytest
 
 from trajgen.analysis.evaluate import EvaluationSettings
 from trajgen.analysis.evaluation import SCHEMA_VERSION
-from trajgen.analysis.evaluation_report import evaluate_to_folder
-from trajgen.analysis.figures import (
+from trajgen.analysis.legacy import LegacyStrides
+from trajgen.analysis.report.contact_maps import contact_maps
+from trajgen.analysis.report.evaluation_report import evaluate_to_folder
+from trajgen.analysis.report.figures import (
     Curve,
     Ensemble,
     RmsdRound,
@@ -20,8 +22,8 @@ from trajgen.analysis.figures import (
     stacked_bars,
     training_curves,
 )
-from trajgen.analysis.legacy import LegacyStrides
-from trajgen.analysis.report import Figure, Section, Table, prefix_ids, render_report, write_report
+from trajgen.analysis.report.page import prefix_ids, render_report, write_report
+from trajgen.analysis.report.sections import Cell, Figure, Section, Table
 from trajgen.data.sources import open_samples
 from trajgen.errors import InputError
 from trajgen.files import read_json
@@ -29,7 +31,7 @@ from trajgen.progress import Progress, ProgressTask
 
 HOSTILE = "<script>alert('1')</script>&\"$x_1^{$ \x00\x1b \udcff.xtc"
 VOID = {"meta", "br", "img", "link", "input", "hr"}
-FETCHING = {"script", "link", "img", "iframe", "object", "embed", "audio", "video", "source"}
+FETCHING = {"link", "img", "iframe", "object", "embed", "audio", "video", "source"}
 
 
 class Reader(HTMLParser):
@@ -45,6 +47,7 @@ class Reader(HTMLParser):
             self.open.append(tag)
         for name, value in attributes:
             assert not name.startswith("on")
+            assert (tag, name) != ("script", "src")
             if name == "id":
                 self.ids.append(value)
             if name in ("href", "xlink:href", "src"):
@@ -75,7 +78,7 @@ def read(document: str) -> Reader:
     for target in re.findall(r"url\(([^)]*)\)", document):
         assert target.startswith("#")
         assert target[1:] in reader.ids
-    assert "http" not in document
+    assert not re.search("https?:", document)
     return reader
 
 
@@ -124,12 +127,13 @@ def test_hostile_texts_are_shown_and_not_obeyed(figures):
     section = Section(
         HOSTILE,
         [HOSTILE],
-        [Table(HOSTILE, [HOSTILE], [[HOSTILE], ["plain"]])],
+        [Table(HOSTILE, [HOSTILE], [[HOSTILE], [Cell(HOSTILE, "far")]])],
         list(figures.values()),
     )
-    document = render_report(HOSTILE, [HOSTILE], [section], {HOSTILE: {"file": HOSTILE}})
+    provenance = {HOSTILE: {"file": HOSTILE}}
+    document = render_report(HOSTILE, [HOSTILE], [section], provenance, {HOSTILE: HOSTILE})
     reader = read(document)
-    assert "script" not in reader.tags
+    assert reader.tags.count("script") == 2  # that of the page, and its numbers
     assert "alert" in reader.text
     assert "$x_1^{$" in reader.text
     assert not re.search(r"[\x00-\x08\x0e-\x1f\ud800-\udfff]", document)
@@ -158,6 +162,17 @@ def test_figures_are_the_same_bytes_each_time(figures):
     )
     assert again == figures["curves"]
     assert "<metadata" not in again.svg
+
+
+def test_contact_maps_show_the_reference_and_what_differs():
+    pairs = np.array([[0, 3], [1, 4], [0, 4]])
+    figure = contact_maps(
+        np.array([0.5, 0.1, 0.0]), {HOSTILE: np.array([0.9, 0.1, 0.0])}, pairs, 5, "contacts"
+    )
+    for text in ("reference", "residue", "probability", "difference"):
+        assert f">{text}</" in figure.svg
+    assert figure.svg.count("<image") >= 2
+    assert "<script" not in figure.svg
 
 
 def test_prefix_changes_ids_and_not_labels():

@@ -108,7 +108,9 @@ def test_the_report_is_whole_and_opens_offline(left_alone: Path) -> None:
     HTMLParser().feed(text)
     assert "http://" not in text
     assert "https://" not in text
-    for title in ("Distance to the reference", "Coverage", "Free-energy", "Distributions"):
+    for title in ("Distance to the reference", "Coverage", "Free-energy", "Distributions",
+                  "Structures and movies", "Selection", "Training", "All-atom budget",
+                  "built of atoms", "Uncertainty of the potential: 1 network"):  # fmt: skip
         assert title in text
     for title in ("Selection", "Training", "All-atom budget", "Provenance"):
         assert title in text

@@ -53,7 +53,7 @@ def evaluate_command(
         --reference-topology MD.pdb --out EVALUATION
     """
     from trajgen.analysis.evaluate import EvaluationSettings
-    from trajgen.analysis.evaluation_report import evaluate_to_folder
+    from trajgen.analysis.report.evaluation_report import evaluate_to_folder
     from trajgen.data.mapping import bead_topology
     from trajgen.data.readers import read_bead_structure
     from trajgen.data.sources import open_samples

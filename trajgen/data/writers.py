@@ -118,7 +118,18 @@ def write_structure(
     positions_nm: Float[np.ndarray, "sites 3"],
 ) -> None:
     """Write one frame as a PDB file: atoms, or beads as C-alpha atoms with CONECT records."""
-    save_trajectory(path, mdtraj.Trajectory(positions_nm[None], mdtraj_topology(topology)))
+    write_pdb(path, topology, positions_nm[None])
+
+
+def write_pdb(
+    path: Path,
+    topology: BeadTopology | AtomTopology,
+    positions_nm: Float[np.ndarray, "frames sites 3"],
+    times_ps: Float[np.ndarray, " frames"] | None = None,
+) -> None:
+    """Write frames as the models of a PDB file; beads are C-alpha atoms with CONECT records."""
+    made = mdtraj_topology(topology)
+    save_trajectory(path, mdtraj.Trajectory(positions_nm, made, time=times_ps))
     if isinstance(topology, BeadTopology):
         _add_bonds(path, topology)
 
@@ -193,9 +204,11 @@ def _write_chains(files: list[Path], temporary: dict[Path, Path], rollouts: Roll
         if file in temporary:
             kept = rollouts.positions_nm[chain, rollouts.alive[chain]]
             times = np.arange(len(kept)) * step
-            save_trajectory(temporary[file], mdtraj.Trajectory(kept, topology, time=times))
-            if file.suffix.lower() == ".pdb" and isinstance(rollouts.topology, BeadTopology):
-                _add_bonds(temporary[file], rollouts.topology)
+            if file.suffix.lower() == ".pdb":
+                write_pdb(temporary[file], rollouts.topology, kept, times)
+            else:
+                made = mdtraj.Trajectory(kept, topology, time=times)
+                save_trajectory(temporary[file], made)
 
 
 def _add_bonds(path: Path, topology: BeadTopology) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from trajgen.data.records import BeadFrames
+from trajgen.potential.calibration import calibrate
 from trajgen.potential.force_labels import ForceLabels, mean_force_error
 from trajgen.potential.noise_floor import NoiseFloor, estimate_noise_floor
 from trajgen.potential.potential import Potential
@@ -20,6 +21,7 @@ REPORT_KEYS = (
     "prior_only_loss",
     "explained_variance",
     "noise_floor",
+    "calibration",
     "prior_simulation",
     "priors",
     "prior_notes",
@@ -44,18 +46,21 @@ def measure_fit(
         seed: base of all random numbers.
 
     Returns:
-        ``explained_variance``, ``noise_floor`` and ``priors``.
+        ``explained_variance``, ``noise_floor``, ``calibration`` and ``priors``.
     """
     floor = estimate_noise_floor(labels, held_out, frames, seed)
     explained: dict[str, Any] = {"of_loss_percent": None, "reason": "no frames are held out"}
+    calibration: dict[str, Any] = {"groups": [], "reason": "no frames are held out"}
     if len(held_out):
         device = next(potential.network.parameters()).device
         part = labels.take(held_out).to(device)
+        calibration = calibrate(potential.network, part)
         without, loss = mean_force_error(None, part), mean_force_error(potential.network, part)
         explained = explained_variance(without, loss, floor)
     return {
         "explained_variance": explained,
         "noise_floor": floor.to_dict(),
+        "calibration": calibration,
         "priors": prior_table(potential.priors),
     }
 
@@ -104,6 +109,7 @@ def report_lines(card: dict[str, Any]) -> list[str]:
         lines.append(f"  readout                 {_readout_text(card['readout'])}")
     lines.append(f"  noise floor             {_floor_text(floor)}")
     lines.append(f"  explained variance      {_explained_text(explained)}")
+    lines.append(f"  disagreement            {_calibration_text(card['calibration'])}")
     lines.append(f"  priors alone            {_simulation_text(card['prior_simulation'])}")
     if card["continued"] is not None:
         lines += _continued_lines(card["continued"])
@@ -132,6 +138,14 @@ def _readout_text(readout: dict[str, Any]) -> str:
     return (
         f"matched to the ensemble: relative entropy lower by {readout['gained_kT']:.2g} kT, "
         f"{100 * readout['effective_share']:.0f} % of {readout['samples']} samples effective"
+    )
+
+
+def _calibration_text(calibration: dict[str, Any]) -> str:
+    if not calibration["groups"]:
+        return f"not judged: {calibration['reason']}"
+    return (
+        f"rank correlation with the error of held-out frames {calibration['rank_correlation']:.2f}"
     )
 
 

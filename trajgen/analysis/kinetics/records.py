@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from pydantic import TypeAdapter
 
 from trajgen.analysis.kinetics.time_scales import ChapmanKolmogorov, LagTimeScales
 from trajgen.analysis.measures import Measure
@@ -159,3 +160,9 @@ class Kinetics:
     def to_json(self) -> dict[str, Any]:
         """Return plain values under a versioned schema; no number in it is NaN."""
         return {"schema_version": SCHEMA_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Kinetics":
+        """Return what ``to_json`` wrote."""
+        own = {name: value for name, value in values.items() if name != "schema_version"}
+        return TypeAdapter(cls).validate_python(own)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajgen.analysis.report import prefix_ids
+from trajgen.analysis.report.page import prefix_ids
 
 #: Colours that people with any colour vision can tell apart (Okabe, Ito 2008).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8C510A", "#000000")

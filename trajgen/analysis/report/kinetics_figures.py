@@ -9,7 +9,9 @@ from matplotlib.axis import Axis
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from trajgen.analysis.drawing import (
+from trajgen.analysis.kinetics.records import SetKinetics
+from trajgen.analysis.measures import Measure
+from trajgen.analysis.report.drawing import (
     REFERENCE_COLOUR,
     join_panels,
     legend,
@@ -19,9 +21,7 @@ from trajgen.analysis.drawing import (
     styled,
     to_svg,
 )
-from trajgen.analysis.kinetics.records import SetKinetics
-from trajgen.analysis.measures import Measure
-from trajgen.analysis.report import Figure
+from trajgen.analysis.report.sections import Figure
 
 
 @styled

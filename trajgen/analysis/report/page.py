@@ -1,98 +1,33 @@
 """Plain sections to one HTML file that opens offline: text, tables, inline SVG, nothing fetched.
 
 All text is escaped here, so that names of files and settings show as they are. Figures are SVG
-that ``trajgen.analysis.figures`` drew; nothing else may put markup into a report.
+that ``trajgen.analysis.report.figures`` drew; nothing else may put markup into a report. The page
+forbids its own requests: a browser refuses whatever would leave it.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from trajgen.analysis.report.sections import Cell, Figure, Movie, Section, Table
+from trajgen.analysis.report.viewer import packed_text, packed_viewer
 from trajgen.files import write_text
 
-_STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 68rem; padding: 1rem 1.25rem 3rem; background: #fff;
-  color: #1b1b1b; font: 1rem/1.55 system-ui, "Segoe UI", Verdana, Arial, sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.25; margin: 1rem 0 .75rem; }
-h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; padding-top: .75rem;
-  border-top: 1px solid #d5d5d5; }
-h1, h2, p, figcaption { overflow-wrap: anywhere; }
-td, th, caption { overflow-wrap: break-word; }
-p { margin: .5rem 0; max-width: 48rem; }
-.summary { background: #eef4f9; border-left: 4px solid #0072b2; margin: 1rem 0;
-  padding: .6rem 1rem; }
-.summary p { margin: .25rem 0; }
-nav { margin: 1rem 0; }
-nav a { display: inline-block; margin: 0 1rem .3rem 0; color: #00568a; }
-.wide { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
-th, td { border-bottom: 1px solid #ddd; padding: .3rem .8rem .3rem 0; text-align: left;
-  vertical-align: top; min-width: 4.5rem; max-width: 24rem; }
-th { border-bottom: 2px solid #888; }
-figure { margin: 1.25rem 0; }
-figcaption { color: #444; font-size: .9rem; max-width: 48rem; }
-.panels { display: flex; flex-wrap: wrap; align-items: flex-start; gap: .25rem .75rem;
-  overflow-x: auto; }
-.panels svg { display: block; height: auto; max-width: none; flex: 0 0 auto; }
-@media print {
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  nav { display: none; }
-  .wide, .panels { overflow: visible; }
-  .panels svg { max-width: 100%; }
-  table, figure { break-inside: avoid; }
-}
-"""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table; cells are text.
-
-    Attributes:
-        caption: what it shows, with units.
-        header: a text for each column.
-        rows: a text for each cell.
-    """
-
-    caption: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture.
-
-    Attributes:
-        caption: what it shows.
-        svg: one or more ``svg`` elements, as ``trajgen.analysis.figures`` draws them.
-    """
-
-    caption: str
-    svg: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of a report under its own heading.
-
-    Attributes:
-        title: the heading.
-        paragraphs: plain texts.
-        tables: shown behind the paragraphs.
-        figures: shown behind the tables.
-    """
-
-    title: str
-    paragraphs: Sequence[str] = ()
-    tables: Sequence[Table] = ()
-    figures: Sequence[Figure] = ()
+#: What a browser lets the page do: run its own code (the viewer makes functions from text), and
+#: load what it holds itself; no request leaves it.
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline' 'unsafe-eval' blob:; "
+    "img-src data: blob:; connect-src data: blob:; font-src data:"
+)
+_NO_VIEWER = (
+    "These structures can be turned and played in reports that are made where the viewer is "
+    "installed: pip install 'trajgen[report]'."
+)
 
 
 def render_report(
@@ -100,23 +35,28 @@ def render_report(
     summary_lines: Sequence[str],
     sections: Sequence[Section],
     provenance: Mapping[str, Any],
+    numbers: Any = None,
 ) -> str:
     """Return a whole HTML document.
 
     Args:
         title: heading of the report.
         summary_lines: what a reader has to know, at the top.
-        sections: the parts, in order.
+        sections: the parts, in order; at most one of them has structures.
         provenance: versions, seeds, settings and hashes; nested values are shown by dotted key.
+        numbers: all numbers, as plain values that readers can save; None for none.
     """
+    own = files(__package__)
+    movies = [movie for section in sections for movie in section.movies]
     parts = [
         "<!DOCTYPE html>",
         '<html lang="en">',
         "<head>",
         '<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{_text(title)}</title>",
-        f"<style>{_STYLE}</style>",
+        f"<style>\n{own.joinpath('page.css').read_text(encoding='utf-8')}</style>",
         "</head>",
         "<body>",
         f"<h1>{_text(title)}</h1>",
@@ -132,6 +72,8 @@ def render_report(
         "</nav>",
         *(_section(number, section) for number, section in enumerate(sections)),
         _provenance(provenance),
+        *_data(movies, numbers),
+        f"<script>\n{own.joinpath('page.js').read_text(encoding='utf-8')}</script>",
         "</body>",
         "</html>",
     ]
@@ -144,9 +86,10 @@ def write_report(
     summary_lines: Sequence[str],
     sections: Sequence[Section],
     provenance: Mapping[str, Any],
+    numbers: Any = None,
 ) -> None:
     """Write the document of ``render_report`` to a file, whole or not at all."""
-    write_text(path, render_report(title, summary_lines, sections, provenance))
+    write_text(path, render_report(title, summary_lines, sections, provenance, numbers))
 
 
 def prefix_ids(svg: str, prefix: str) -> str:
@@ -166,17 +109,21 @@ def _section(number: int, section: Section) -> str:
     parts += [f"<p>{_text(paragraph)}</p>" for paragraph in section.paragraphs]
     parts += [_table(table) for table in section.tables]
     for index, figure in enumerate(section.figures):
-        svg = prefix_ids(figure.svg, f"s{number}f{index}-")
-        caption = f"<figcaption>{_text(figure.caption)}</figcaption>"
-        parts.append(f'<figure>\n<div class="panels">{svg}</div>\n{caption}\n</figure>')
+        parts.append(_figure(figure, f"s{number}f{index}"))
+    if section.movies:
+        parts.append(_viewer(section.movies))
     return "\n".join([*parts, "</section>"])
+
+
+def _figure(figure: Figure, name: str) -> str:
+    panels = f'<div class="panels">{prefix_ids(figure.svg, f"{name}-")}</div>'
+    caption = f"<figcaption>{_text(figure.caption)}</figcaption>"
+    return f'<figure data-name="figure-{name}">\n{panels}\n{caption}\n</figure>'
 
 
 def _table(table: Table) -> str:
     header = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in table.header)
-    rows = [
-        "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
-    ]
+    rows = ["<tr>" + "".join(map(_cell, row)) + "</tr>" for row in table.rows]
     return "\n".join(
         [
             '<div class="wide"><table>',
@@ -188,6 +135,51 @@ def _table(table: Table) -> str:
             "</table></div>",
         ]
     )
+
+
+def _cell(cell: str | Cell) -> str:
+    if isinstance(cell, str):
+        return f"<td>{_text(cell)}</td>"
+    colour = "" if cell.level is None else f' class="{cell.level}"'
+    return f"<td{colour}>{_text(cell.text)}</td>"
+
+
+def _viewer(movies: Sequence[Movie]) -> str:
+    rows = [
+        f'<li><button type="button">{_text(movie.name)}</button> '
+        f"{_text(movie.caption)} {_frames(movie.frames)}</li>"
+        for movie in movies
+    ]
+    stage = '<div class="stage"></div>'
+    if packed_viewer() is None:
+        rows = [row.replace("<button ", "<button disabled ") for row in rows]
+        stage = f"<p>{_NO_VIEWER}</p>"
+    return "\n".join(['<div class="viewer">', stage, "<ul>", *rows, "</ul>", "</div>"])
+
+
+def _frames(count: int) -> str:
+    return "(1 frame)" if count == 1 else f"({count} frames)"
+
+
+def _data(movies: Sequence[Movie], numbers: Any) -> list[str]:
+    """Return what the script of the page works on, as elements that are not shown."""
+    found = []
+    if numbers is not None:
+        plain = json.dumps(numbers, indent=1).replace("<", "\\u003c")
+        found.append(f'<script type="application/json" id="numbers">{plain}</script>')
+    viewer = packed_viewer()
+    if movies and viewer is not None:
+        shown = [{"name": m.name, "pdb": m.pdb, "atoms": m.atoms} for m in movies]
+        packed = {
+            "movies": packed_text(json.dumps(shown)),
+            "viewer-script": viewer.script,
+            "viewer-style": viewer.style,
+        }
+        found += [
+            f'<script type="text/plain" id="{name}">{text}</script>'
+            for name, text in packed.items()
+        ]
+    return found
 
 
 def _provenance(values: Mapping[str, Any]) -> str:

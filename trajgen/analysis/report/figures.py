@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajgen.analysis.drawing import (
+from trajgen.analysis.report.drawing import (
     PALETTE,
     REFERENCE_COLOUR,
     join_panels,
@@ -21,7 +21,7 @@ from trajgen.analysis.drawing import (
     styled,
     to_svg,
 )
-from trajgen.analysis.report import Figure
+from trajgen.analysis.report.sections import Figure
 
 #: Bins of a free-energy surface along each axis, and of a distribution.
 SURFACE_BINS = 50

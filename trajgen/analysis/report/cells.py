@@ -1,6 +1,10 @@
 """Measures as the texts of table cells, and the names that readers know them by."""
 
 from trajgen.analysis.measures import Measure
+from trajgen.analysis.report.sections import Cell, Level
+
+#: Beyond this many times the largest floor a number is far from what the reference can tell.
+FAR = 3.0
 
 #: Names of the measures in tables.
 NAMES = {
@@ -71,6 +75,19 @@ def judgement_text(measure: Measure) -> str:
         return ""
     times = times_floor(measure)
     return "within the floor" if times <= 1 else f"{times_text(times)} times the largest floor"
+
+
+def level_of(measure: Measure) -> Level | None:
+    """Return the colour of a measure: by the largest distance between halves of the reference."""
+    if measure.value is None or measure.floor_max is None:
+        return None
+    times = times_floor(measure)
+    return "within" if times <= 1 else "near" if times <= FAR else "far"
+
+
+def judgement(measure: Measure) -> Cell:
+    """Return where a measure lies relative to the floor, in words and as a colour."""
+    return Cell(judgement_text(measure), level_of(measure))
 
 
 def times_text(times: float) -> str:

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 
-from trajgen.analysis.cells import floor_text, interval_text, value_text
 from trajgen.analysis.kinetics.records import Kinetics, SetKinetics
-from trajgen.analysis.kinetics_figures import (
+from trajgen.analysis.measures import Measure
+from trajgen.analysis.report.cells import floor_text, interval_text, value_text
+from trajgen.analysis.report.kinetics_figures import (
     autocorrelation_figure,
     population_figure,
     time_scale_figure,
 )
-from trajgen.analysis.measures import Measure
-from trajgen.analysis.report import Figure, Section, Table
+from trajgen.analysis.report.sections import Figure, Section, Table
 
 _NAMES = {
     "population_jsd": "populations of states, Jensen-Shannon",

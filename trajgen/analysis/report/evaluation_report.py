@@ -8,15 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from trajgen.analysis.cells import (
-    NAMES,
-    floor_text,
-    interval_text,
-    judgement_text,
-    times_floor,
-    times_text,
-    value_text,
-)
+from trajgen.analysis.contacts import CONTACT_CUTOFF_NM, contact_pairs
 from trajgen.analysis.evaluate import (
     EvaluationSettings,
     Reference,
@@ -25,13 +17,26 @@ from trajgen.analysis.evaluate import (
     read_samples,
 )
 from trajgen.analysis.evaluation import SCHEMA_VERSION, Evaluation, compare
-from trajgen.analysis.figures import Ensemble, Surface, distributions, free_energy_surfaces
 from trajgen.analysis.frame_table import FrameTable
-from trajgen.analysis.kinetics_report import kinetics_sections
 from trajgen.analysis.legacy import LegacyNumber, legacy_numbers
 from trajgen.analysis.measures import Coverage, Distance
-from trajgen.analysis.report import Section, Table, write_report
+from trajgen.analysis.report.cells import (
+    NAMES,
+    floor_text,
+    interval_text,
+    judgement,
+    times_floor,
+    times_text,
+    value_text,
+)
+from trajgen.analysis.report.contact_maps import contact_maps
+from trajgen.analysis.report.figures import Ensemble, Surface, distributions, free_energy_surfaces
+from trajgen.analysis.report.kinetics_report import kinetics_sections
+from trajgen.analysis.report.movies import movie, movie_sections, trajectory_movie
+from trajgen.analysis.report.page import write_report
+from trajgen.analysis.report.sections import Cell, Figure, Movie, Section, Table
 from trajgen.analysis.representation import representation_of
+from trajgen.data.mapping import bead_topology
 from trajgen.data.sources import FrameSource, read_all
 from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError
@@ -90,15 +95,38 @@ def evaluate_to_folder(
                     evaluation = replace(evaluation, legacy=numbers)
                 evaluations[name] = evaluation
                 task.advance(status=name)
-        write_json(folder / "metrics.json", metrics_json(evaluations, provenance))
+        metrics = metrics_json(evaluations, provenance)
+        write_json(folder / "metrics.json", metrics)
         write_report(
             folder / "report.html",
             "Evaluation against a reference",
             summary_lines(evaluations),
-            evaluation_sections(evaluations, tables, known),
+            evaluation_sections(
+                evaluations, tables, known, _movies(samples, reference, structure_nm)
+            ),
             {"seed": seed, "settings": settings.model_dump(mode="json"), **provenance},
+            metrics,
         )
     return out
+
+
+def _movies(
+    samples: Mapping[str, FrameSource],
+    reference: FrameSource,
+    structure_nm: Float[np.ndarray, "beads 3"] | None,
+) -> list[Movie]:
+    """Return the first trajectory of each set, and the structure that was given."""
+    found = [
+        trajectory_movie("reference", "The first trajectory of the reference.", reference),
+        *(
+            trajectory_movie(name, "The first trajectory of this set.", frames)
+            for name, frames in samples.items()
+        ),
+    ]
+    if structure_nm is not None:
+        beads = bead_topology(reference.topology)
+        found.append(movie("structure", "The structure that was given.", beads, structure_nm[None]))
+    return [each for each in found if each is not None]
 
 
 def metrics_json(
@@ -113,14 +141,21 @@ def metrics_json(
 
 
 def summary_lines(evaluations: Mapping[str, Evaluation]) -> list[str]:
-    """Return one sentence for each set: how many distances the floor explains, and the worst."""
-    return [f"{name}: {_summary(evaluation)}" for name, evaluation in evaluations.items()]
+    """Return what was judged, and one sentence for each set: what the floor explains, the worst."""
+    first = next(iter(evaluations.values()))
+    what = (
+        f"{len(evaluations)} {'set' if len(evaluations) == 1 else 'sets'} of frames, judged by "
+        f"{first.reference.used} frames in {first.reference.segments} segments."
+    )
+    lines = [f"{name}: {_summary(evaluation)}" for name, evaluation in evaluations.items()]
+    return [what, *lines]
 
 
 def evaluation_sections(
     evaluations: Mapping[str, Evaluation],
     samples: Mapping[str, FrameTable],
     reference: Reference,
+    movies: Sequence[Movie] = (),
 ) -> list[Section]:
     """Return the sections of a report on evaluations against one reference.
 
@@ -128,13 +163,15 @@ def evaluation_sections(
         evaluations: results by name of the set (a model, a round), in the order to show.
         samples: the frames behind them, under the same names.
         reference: the reference.
+        movies: structures to show.
     """
     measured = {name: table for name, table in samples.items() if table.n_frames}
     return [
         _distance_section(evaluations),
         _surface_section(measured, reference),
+        *movie_sections(movies),
         _distribution_section(measured, reference.table),
-        _divergence_section(evaluations),
+        _divergence_section(evaluations, measured, reference.table),
         _share_section(evaluations),
         *kinetics_sections({name: e.kinetics for name, e in evaluations.items()}),
         _coverage_section(evaluations),
@@ -184,7 +221,9 @@ def _distance_section(evaluations: Mapping[str, Evaluation]) -> Section:
     )
 
 
-def _measure_rows(distances: Mapping[str, Sequence[Distance]]) -> list[tuple[str, ...]]:
+def _measure_rows(
+    distances: Mapping[str, Sequence[Distance]],
+) -> list[tuple[str | Cell, ...]]:
     """Return a row for each measure and set."""
     return [
         (
@@ -193,7 +232,7 @@ def _measure_rows(distances: Mapping[str, Sequence[Distance]]) -> list[tuple[str
             value_text(distance.pooled),
             interval_text(distance.pooled),
             floor_text(distance.pooled),
-            judgement_text(distance.pooled),
+            judgement(distance.pooled),
         )
         for names in zip(*distances.values(), strict=True)
         for name, distance in zip(distances, names, strict=True)
@@ -214,7 +253,11 @@ def _change_table(evaluations: Mapping[str, Evaluation]) -> Table:
     return Table(caption, ("coordinate", *changes), rows)
 
 
-def _divergence_section(evaluations: Mapping[str, Evaluation]) -> Section:
+def _divergence_section(
+    evaluations: Mapping[str, Evaluation],
+    samples: Mapping[str, FrameTable],
+    reference: FrameTable,
+) -> Section:
     header = ("measure", "set", "value", "95 % interval", "floor: mean (largest)", "judgement")
     rows = _measure_rows({name: e.divergences for name, e in evaluations.items()})
     return Section(
@@ -226,7 +269,24 @@ def _divergence_section(evaluations: Mapping[str, Evaluation]) -> Section:
             "distances above.",
         ),
         (Table("Mean over terms", header, rows),),
+        _contact_figures(samples, reference),
     )
+
+
+def _contact_figures(samples: Mapping[str, FrameTable], reference: FrameTable) -> list[Figure]:
+    beads = bead_topology(reference.topology)
+    pairs = contact_pairs(beads)
+    if not len(pairs):
+        return []
+    found = {
+        name: table.contacts.sum(axis=0) / table.weights.sum()
+        for name, table in {"": reference, **samples}.items()
+    }
+    caption = (
+        f"Share of frames in which two residues are nearer than {CONTACT_CUTOFF_NM:g} nm: of the "
+        "reference, and of each set less that of the reference."
+    )
+    return [contact_maps(found.pop(""), found, pairs, beads.n_beads, caption)]
 
 
 def _share_section(evaluations: Mapping[str, Evaluation]) -> Section:

@@ -1,0 +1,1 @@
+"""Measures as pages that open offline: tables, figures, structures."""

@@ -1,0 +1,72 @@
+"""Contact maps: how often each pair of residues touches, beside the reference."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
+
+from trajgen.analysis.report.drawing import new_row, plain, styled, to_svg
+from trajgen.analysis.report.sections import Figure
+
+_PANEL_IN = 2.5
+
+
+@styled
+def contact_maps(
+    reference: Float[np.ndarray, " pairs"],
+    sets: Mapping[str, Float[np.ndarray, " pairs"]],
+    pairs: Int[np.ndarray, "pairs 2"],
+    residues: int,
+    caption: str,
+) -> Figure:
+    """Draw the contact probabilities of the reference, and those of each set less these.
+
+    Args:
+        reference: probability of each pair.
+        sets: the same for each set, by name.
+        pairs: the residues of each pair, counted from 0.
+        residues: the number of residues.
+        caption: what the figure shows.
+    """
+    drawing, axes = new_row(_PANEL_IN * (1 + len(sets)) + 1.4, 2.9, 1 + len(sets))
+    whole = _map(axes[0], reference, pairs, residues, "viridis", (0.0, 1.0), "reference")
+    drawing.colorbar(whole, ax=axes[0], label="probability", shrink=0.8)
+    differences = {name: values - reference for name, values in sets.items()}
+    far = max((float(np.abs(values).max()) for values in differences.values()), default=0.0)
+    far = max(far, 0.01)
+    image = None
+    for axis, (name, values) in zip(axes[1:], differences.items(), strict=True):
+        image = _map(axis, values, pairs, residues, "RdBu_r", (-far, far), plain(name))
+    if image is not None:
+        drawing.colorbar(image, ax=list(axes[1:]), label="difference", shrink=0.8)
+    return Figure(caption, to_svg(drawing))
+
+
+def _map(
+    axis: Axes,
+    values: Float[np.ndarray, " pairs"],
+    pairs: Int[np.ndarray, "pairs 2"],
+    residues: int,
+    colours: str,
+    limits: tuple[float, float],
+    title: str,
+) -> AxesImage:
+    grid = np.full((residues, residues), np.nan)
+    first, second = pairs.T
+    grid[first, second] = grid[second, first] = values
+    edges = (0.5, residues + 0.5)
+    image = axis.imshow(
+        grid,
+        origin="lower",
+        extent=(*edges, *edges),
+        cmap=colours,
+        vmin=limits[0],
+        vmax=limits[1],
+        interpolation="nearest",
+    )
+    axis.set_title(title)
+    axis.set_xlabel("residue")
+    axis.set_ylabel("residue")
+    return image
