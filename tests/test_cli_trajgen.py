@@ -208,9 +208,16 @@ def test_evaluate_takes_files_of_several_chains_as_one_set(made: Made, tmp_path:
         "--set", "bootstrap_resamples=10", "--set", "floor_splits=2",
     )  # fmt: skip
     assert "end_to_end" in done.out
-    (evaluation,) = json.loads((tmp_path / "E" / "metrics.json").read_text())["samples"].values()
+    metrics = json.loads((tmp_path / "E" / "metrics.json").read_text())
+    (evaluation,) = metrics["samples"].values()
     assert evaluation["samples"]["used"] == 8
     assert evaluation["samples"]["segments"] == 2
+    provenance = metrics["provenance"]
+    assert provenance["reproduce"].startswith("trajgen evaluate")
+    card = json.loads((tmp_path / "sim.json").read_text())
+    assert provenance["sets"][str(tmp_path / "sim_001.xtc")] == card
+    (reference,) = provenance["reference"].values()
+    assert len(reference["dataset_sha256"]) == 64
 
 
 def test_settings_come_from_file_then_set_then_flag(made: Made, tmp_path: Path) -> None:

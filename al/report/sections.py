@@ -1,7 +1,5 @@
 """All sections of the report of a run, and where it came from."""
 
-import platform
-from importlib.metadata import version
 from typing import Any
 
 from al.parts.evaluator import MODELS
@@ -12,10 +10,8 @@ from al.report.selection import selection_section
 from al.report.structures import structures_sections
 from al.report.training import training_section
 from al.run_content import RunContent
-from trajgen import __version__
 from trajgen.analysis.report.sections import Section
-
-_PACKAGES = ("torch", "openmm", "mdtraj", "deeptime", "numpy", "scipy", "pulchra")
+from trajgen.versions import versions
 
 
 def report_sections(content: RunContent) -> list[Section]:
@@ -45,11 +41,7 @@ def provenance(content: RunContent) -> dict[str, Any]:
     }
     return {
         "reproduce": "al run settings.yaml --out RUN, with the settings below",
-        "versions": {
-            "trajgen": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in _PACKAGES},
-        },
+        "versions": versions("pulchra"),
         "dataset_sha256": content.dataset.digest(),
         "models": models,
         "settings": content.settings,

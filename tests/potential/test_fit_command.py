@@ -18,6 +18,17 @@ def test_fit_and_info_print_the_report(made, tmp_path):
     assert card["priors"][0]["term"] == "bond"
 
 
+def test_fit_writes_curves_where_asked(made, tmp_path, monkeypatch):
+    asked = ("--set", "prior_check=null", "--set", "training.tensorboard=true")
+    fit = ("fit", made.dataset, "--device", "cpu", *FLAGS, *asked)
+    succeed(*fit, "--out", tmp_path / "new")
+    assert list((tmp_path / "new.tensorboard").glob("events*"))
+    monkeypatch.setattr("trajgen.tracking.find_spec", lambda name: None)
+    outcome = trajgen(*fit, "--out", tmp_path / "other")
+    assert outcome.code == 2
+    assert "pip install tensorboard" in outcome.error
+
+
 def test_fit_goes_on_from_a_potential(made, tmp_path):
     more = ["--set", "prior_check=null", "--continue-from", made.potential, "--json"]
     fit = ("fit", made.dataset, "--device", "cpu", *FLAGS, *more)

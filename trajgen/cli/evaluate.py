@@ -1,13 +1,14 @@
 """The command that compares trajectories with a reference."""
 
 import json
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from trajgen import __version__
 from trajgen.cli.options import Config, Json, Seed, Sets
 from trajgen.console import choose_progress
 
@@ -54,11 +55,13 @@ def evaluate_command(
     """
     from trajgen.analysis.evaluate import EvaluationSettings
     from trajgen.analysis.report.evaluation_report import evaluate_to_folder
+    from trajgen.data.cards import card_of
     from trajgen.data.mapping import bead_topology
     from trajgen.data.readers import read_bead_structure
     from trajgen.data.sources import open_samples
     from trajgen.files import read_json, require_output
     from trajgen.settings import load_settings
+    from trajgen.versions import versions
 
     settings = load_settings(EvaluationSettings, config, sets or [])
     require_output(out)
@@ -75,7 +78,12 @@ def evaluate_command(
         out,
         settings,
         seed,
-        {"trajgen_version": __version__, "reference": ", ".join(map(str, reference))},
+        {
+            "reproduce": shlex.join(["trajgen", *sys.argv[1:]]),
+            "versions": versions(),
+            "reference": {str(path): card_of(path) for path in reference},
+            "sets": {str(path): card_of(path) for path in trajectories},
+        },
         choose_progress(),
         {name: found.left_out for name, found in samples.items()},
         None if structure is None else read_bead_structure(structure, beads),

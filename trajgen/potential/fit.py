@@ -124,7 +124,7 @@ def fit_potential(
     use_weights, floor = settings.training.use_frame_weights, settings.training.variance_floor
     labels = make_labels(labelled.frames, potential.priors, use_weights, floor)
     before = None if start is None else _losses_by_kind(potential.network, labels, split)
-    training = _prepare(potential.network, labels, split, settings, seed, device)
+    training = _prepare(potential.network, labels, split, settings, seed, device, out)
     if settings.ensemble is not None and is_equilibrium(dataset):
         known = labelled.frames.take(split.train)
         frames = EquilibriumFrames.of(known.positions_nm, known.weights)
@@ -153,7 +153,7 @@ def fit_potential(
         }
         potential.save(out, card)
         drop_training_state(out)
-    training.wait()
+    training.end()
     return out
 
 
@@ -228,12 +228,13 @@ def _prepare(
     settings: FitSettings,
     seed: int,
     device: torch.device,
+    out: Path,
 ) -> Training:
     places = np.arange(len(split.train))
     old, new = np.split(places, [len(split.train_old)])
     pools = make_pools(old, new, settings.training.batch, settings.continuation.new_share)
     train, validation = labels.take(split.train), labels.take(split.validation)
-    return Training(committee, train, validation, pools, settings.training, seed, device)
+    return Training(committee, train, validation, pools, settings.training, seed, device, out)
 
 
 def _match_readout(

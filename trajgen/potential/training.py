@@ -29,6 +29,7 @@ from trajgen.potential.force_labels import ForceLabels, force_error, mean_force_
 from trajgen.potential.training_state import TrainingState
 from trajgen.progress import SILENT, Progress
 from trajgen.settings import Settings
+from trajgen.tracking import tracker_arguments, tracker_name
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class TrainingSettings(Settings):
     use_frame_weights: bool = False
     force_weight: float = Field(default=1.0, gt=0)
     variance_floor: float | None = Field(default=0.1, gt=0, le=1)
+    tensorboard: bool = False
 
 
 class Training:
@@ -104,8 +106,12 @@ class Training:
         settings: TrainingSettings,
         seed: int,
         device: torch.device,
+        out: Path,
     ) -> None:
-        self.accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
+        tracking = tracker_arguments(out) if settings.tensorboard else {}
+        self.accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no", **tracking)
+        if settings.tensorboard:
+            self.accelerator.init_trackers(tracker_name(out))
         here = self.accelerator.device
         self.train, self.validation = train.to(here), validation.to(here)
         self.pools, self.settings, self.seed = pools, settings, seed
@@ -129,9 +135,10 @@ class Training:
         """Whether this process is the one that writes."""
         return bool(self.accelerator.is_main_process)
 
-    def wait(self) -> None:
-        """Wait until all processes are here."""
+    def end(self) -> None:
+        """Wait until all processes are here, and close the curves."""
         self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
 
     def run(self, out: Path, identity: dict[str, Any], progress: Progress) -> None:
         """Train from the saved state, or from the start, to the end.
@@ -277,6 +284,8 @@ class Training:
                     "training.learning_rate"
                 )
         self.state.finish_evaluation(loss, keep_latest=self.chains is not None)
+        row = {name: value for name, value in self.state.curve[-1].items() if value is not None}
+        self.accelerator.log(row, step=self.state.step)
 
     def _done(self) -> float:
         """Return the finished share of the budget, which all processes must agree on."""

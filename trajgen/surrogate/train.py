@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from trajgen.progress import SILENT, Progress
 from trajgen.surrogate.trainer import Trainer
 from trajgen.surrogate.training_settings import TrainingSettings, TrainSettings
 from trajgen.surrogate.training_windows import read_training_data
+from trajgen.tracking import tracker_arguments, tracker_name
 
 logger = logging.getLogger(__name__)
 
@@ -87,15 +87,8 @@ def _accelerator(training: TrainingSettings, device: torch.device, out: Path) ->
     """Return the accelerator, with the tracker of the settings."""
     if not training.tensorboard:
         return Accelerator(cpu=device.type == "cpu")
-    if find_spec("tensorboard") is None and find_spec("tensorboardX") is None:
-        raise InputError(
-            "training.tensorboard needs a package that is not installed; pip install tensorboard, "
-            "or leave it out"
-        )
-    accelerator = Accelerator(
-        cpu=device.type == "cpu", log_with="tensorboard", project_dir=out.parent
-    )
-    accelerator.init_trackers(f"{out.name}.tensorboard")
+    accelerator = Accelerator(cpu=device.type == "cpu", **tracker_arguments(out))
+    accelerator.init_trackers(tracker_name(out))
     return accelerator
 
 
