@@ -12,7 +12,7 @@ from pydantic import Field
 from al.backmapping.settings import BackmappingSettings
 from al.executor import ExecutorSettings, ProcessExecutor
 from al.ledger import Ledger, RunLock, read_events
-from al.loop import Loop, Parts, evaluated_rounds, planned_steps
+from al.loop import Loop, Parts, evaluated_rounds, planned_steps, run_metrics
 from al.molecule.settings import SystemSettings
 from al.oracle.settings import OracleSettings
 from al.parts.backmapper import ProcessBackmapper
@@ -311,4 +311,4 @@ def write_report_of(run: Path) -> Path:
     history = evaluated_rounds(Ledger(run, read_events(run / "ledger.jsonl")))
     if not history:
         raise InputError(f"{run} has no evaluated round to report on; see al status {run}")
-    return HtmlReporter().report(run, NoiseJudge().judge(history))
+    return HtmlReporter().report(run, run_metrics(history, NoiseJudge().judge(history)))

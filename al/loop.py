@@ -5,7 +5,7 @@ that was killed goes on with the same command. The loop knows its parts by their
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,13 +88,11 @@ class Loop:
             self._learn(round)
         history = evaluated_rounds(self.ledger)
         verdict = self.parts.judge.judge(history)
-        write_json(
-            self.run_folder / "metrics.json",
-            {"schema_version": METRICS_SCHEMA, "rounds": history, "verdict": verdict},
-        )
+        metrics = run_metrics(history, verdict)
+        write_json(self.run_folder / "metrics.json", metrics)
         # Written anew by every process that comes this far: it takes seconds, and may be missing.
         self.ledger.start(self.rounds, "report")
-        report = self.parts.reporter.report(self.run_folder, verdict)
+        report = self.parts.reporter.report(self.run_folder, metrics)
         self.ledger.finish(self.rounds, "report", {"report": report.name})
         return verdict
 
@@ -246,6 +244,11 @@ def chosen_atoms(candidates: Candidates, selection: Selection) -> AtomFrames | N
     found = candidates.heavy.take(rows)
     numbers = [place[number] for number in found.segments.tolist()]
     return replace(found, segments=np.array(numbers, dtype=np.int64), time_step_ps=None)
+
+
+def run_metrics(history: Sequence[dict[str, Any]], verdict: Sequence[str]) -> dict[str, Any]:
+    """Return the content of ``metrics.json``."""
+    return {"schema_version": METRICS_SCHEMA, "rounds": list(history), "verdict": list(verdict)}
 
 
 def evaluated_rounds(ledger: Ledger) -> list[dict[str, Any]]:

@@ -149,5 +149,8 @@ class Judge(Protocol):
 class Reporter(Protocol):
     """Writes the report."""
 
-    def report(self, run: Path, verdict: Sequence[str]) -> Path:
-        """Write ``report.html`` from what the run has on disk; return its path."""
+    def report(self, run: Path, metrics: dict[str, Any]) -> Path:
+        """Write ``report.html`` from what the run has on disk; return its path.
+
+        ``metrics`` are the numbers of its rounds and the verdict, as in ``metrics.json``.
+        """

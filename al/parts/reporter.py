@@ -1,7 +1,7 @@
 """The reporter: the sections of a run as one HTML file."""
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from al.report.sections import provenance, report_sections
 from al.run_content import read_run
@@ -11,7 +11,7 @@ from trajgen.analysis.report.page import write_report
 class HtmlReporter:
     """Writes ``report.html``."""
 
-    def report(self, run: Path, verdict: Sequence[str]) -> Path:
+    def report(self, run: Path, metrics: dict[str, Any]) -> Path:
         """Write the report of what the run has on disk; return its path."""
         content = read_run(run)
         name = content.settings["system"]["name"]
@@ -19,14 +19,9 @@ class HtmlReporter:
         write_report(
             path,
             f"Active learning of {name} ({content.reference.topology.sequence})",
-            verdict,
+            metrics["verdict"],
             report_sections(content),
             provenance(content),
-            {
-                "rounds": [
-                    {"round": r, **content.summaries[r, "evaluate"]} for r in content.rounds
-                ],
-                "verdict": list(verdict),
-            },
+            metrics,
         )
         return path
