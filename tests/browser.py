@@ -4,6 +4,7 @@ import base64
 import itertools
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ def find_browser() -> str | None:
     return next((found for found in map(shutil.which, NAMES) if found), None)
 
 
+LONGEST_ANSWER_S = 60.0
 #: Puts the two pipes where the browser looks for them, and becomes the browser.
 LAUNCHER = """
 import fcntl, os, sys
@@ -138,8 +140,9 @@ class Browser:
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._unread:
-            piece = os.read(self._in, 1 << 16)
-            assert piece, "the browser ended"
+            ready, _, _ = select.select([self._in], [], [], LONGEST_ANSWER_S)
+            piece = os.read(self._in, 1 << 16) if ready else b""
+            assert piece, "the browser ended, or does not answer"
             self._unread += piece
         message, self._unread = self._unread.split(b"\0", 1)
         return json.loads(message)

@@ -8,7 +8,7 @@ from al.parts.judge import DISTANCE_NAMES
 from al.run_content import RunContent
 from trajgen.analysis.kinetics.records import Kinetics
 from trajgen.analysis.measures import Measure, compare_measures
-from trajgen.analysis.report.cells import level_of
+from trajgen.analysis.report.cells import judgement_text, level_of
 from trajgen.analysis.report.kinetics_report import kinetics_sections as sections_of
 from trajgen.analysis.report.sections import Cell, Section, Table
 from trajgen.files import read_json
@@ -98,7 +98,8 @@ def kinetics_sections(content: RunContent) -> list[Section]:
 
 
 def _coloured(measure: Measure) -> Cell:
-    return Cell(_with_interval(measure), level_of(measure))
+    words = judgement_text(measure)
+    return Cell(_with_interval(measure) + (words and f", {words}"), level_of(measure))
 
 
 def _with_interval(measure: Measure) -> str:

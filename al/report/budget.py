@@ -56,9 +56,7 @@ def budget_section(content: RunContent) -> Section:
         rows.append([str(round), "new windows for the surrogate", str(windows)])
     if outcomes:
         figures.append(stacked_bars(names, outcomes, "frames", "What became of the chosen frames."))
-    tables = (
-        [Table("Chosen frames by outcome", ["round", "outcome", "count"], rows)] if rows else []
-    )
+    tables = [Table("Chosen frames by outcome", ["round", "outcome", "count"], rows)]
     reasons = _failure_rows(content)
     if reasons:
         tables.append(Table("Reasons of failures", ["round", "frame", "reason"], reasons))

@@ -18,6 +18,7 @@ from trajgen.analysis.frame_table import fit_reference_tica, slow_coordinates
 from trajgen.analysis.report.contact_maps import contact_maps
 from trajgen.analysis.report.figures import Ensemble, Surface, distributions, free_energy_surfaces
 from trajgen.analysis.report.sections import Section
+from trajgen.analysis.representation import representation_of
 from trajgen.analysis.tica import TicaModel
 from trajgen.data.frame_files import load_bead_frames, load_rollouts
 from trajgen.data.records import BeadFrames
@@ -58,7 +59,10 @@ def surfaces_section(content: RunContent) -> Section:
         figures.append(free_energy_surfaces(panels, caption))
     return Section(
         "Free-energy surfaces",
-        [f"TICA on all pair distances of the reference, lag {settings.tica_lag_frames} frames."],
+        [
+            f"TICA on {representation_of(content.reference.topology).slow_features_text} of the "
+            f"reference, lag {settings.tica_lag_frames} frames."
+        ],
         figures=figures,
     )
 

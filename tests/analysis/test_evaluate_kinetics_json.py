@@ -13,7 +13,7 @@ from trajgen.analysis.kinetics.evaluate_kinetics import KineticsSettings
 from trajgen.analysis.kinetics.records import TimeSeries
 from trajgen.analysis.kinetics.resampled_set import resampled_set
 from trajgen.analysis.kinetics.states import StateSettings, fit_states
-from trajgen.analysis.report.evaluation_report import evaluate_to_folder
+from trajgen.analysis.report.evaluation_folder import evaluate_to_folder
 
 LAG = 3
 SETTINGS = EvaluationSettings(

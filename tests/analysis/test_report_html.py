@@ -10,7 +10,7 @@ from trajgen.analysis.evaluate import EvaluationSettings
 from trajgen.analysis.evaluation import SCHEMA_VERSION
 from trajgen.analysis.legacy import LegacyStrides
 from trajgen.analysis.report.contact_maps import contact_maps
-from trajgen.analysis.report.evaluation_report import evaluate_to_folder
+from trajgen.analysis.report.evaluation_folder import evaluate_to_folder
 from trajgen.analysis.report.figures import (
     Curve,
     Ensemble,
@@ -24,7 +24,9 @@ from trajgen.analysis.report.figures import (
 )
 from trajgen.analysis.report.page import prefix_ids, render_report, write_report
 from trajgen.analysis.report.sections import Cell, Figure, Section, Table
+from trajgen.data.records import BeadFrames
 from trajgen.data.sources import open_samples
+from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError
 from trajgen.files import read_json
 from trajgen.progress import Progress, ProgressTask
@@ -272,6 +274,22 @@ def test_folder_has_metrics_and_a_whole_report(tmp_path, fluctuating):
         assert wanted in reader.text
     assert len(document) < 15e6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+@pytest.mark.slow
+def test_the_report_of_a_large_protein_stays_small(tmp_path):
+    beads = BeadTopology.from_residues(("ALA",) * 300)
+    generator = np.random.default_rng(0)
+    line = np.zeros((300, 3))
+    line[:, 0] = 0.38 * np.arange(300)
+    positions = (line + 0.05 * generator.normal(size=(40, 300, 3))).astype(np.float32)
+    frames = BeadFrames(beads, positions, np.repeat(np.arange(4), 10), time_step_ps=1.0)
+    settings = EvaluationSettings(
+        tica_lag_frames=1, bootstrap_resamples=10, floor_splits=2, coverage_frames=20, kinetics=None
+    )
+    sets = {f"set {k}": frames for k in range(2)}
+    out = evaluate_to_folder(sets, frames, tmp_path / "out", settings, 0, {})
+    assert (out / "report.html").stat().st_size < 15e6
 
 
 def test_folder_that_exists_and_no_samples_are_refused(tmp_path, fluctuating):

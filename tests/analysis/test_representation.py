@@ -17,10 +17,10 @@ from trajgen.analysis.evaluate import (
 )
 from trajgen.analysis.frame_table import UNDEFINED, fit_reference_tica, tabulate_reference
 from trajgen.analysis.histograms import jensen_shannon_distance
-from trajgen.analysis.representation import representation_of
-from trajgen.data.records import AtomFrames
+from trajgen.analysis.representation import MOST_SLOW_BEADS, representation_of
+from trajgen.data.records import AtomFrames, BeadFrames
 from trajgen.data.sources import open_samples
-from trajgen.data.topology import AtomTopology
+from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.errors import InputError
 
 SETTINGS = EvaluationSettings(
@@ -143,3 +143,17 @@ def test_a_check_without_atoms_to_check_is_not_made() -> None:
     checks = representation_of(glycines).checks
     assert "chirality" not in checks
     assert {"bond", "clash", "peptide plane"} <= set(checks)
+
+
+@pytest.mark.parametrize("beads", [2, 10, MOST_SLOW_BEADS, MOST_SLOW_BEADS + 1, 300])
+def test_many_beads_are_thinned_for_the_slow_coordinates(beads):
+    topology = BeadTopology.from_residues(("ALA",) * beads)
+    positions = np.random.default_rng(0).normal(size=(5, beads, 3)).astype(np.float32)
+    frames = BeadFrames(topology, positions, np.zeros(5, np.int64))
+    measured = representation_of(topology)
+    kept = min(beads, MOST_SLOW_BEADS)
+    found = measured.slow_features(frames)
+    assert found.shape == (5, kept * (kept - 1) // 2)
+    ends = np.linalg.norm(positions[:, 0].astype(float) - positions[:, -1], axis=1)
+    assert found[:, kept - 2] == pytest.approx(ends, rel=1e-6)  # the last pair of the first bead
+    assert (f"of {beads}" in measured.slow_features_text) == (beads > kept)

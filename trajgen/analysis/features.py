@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from trajgen.data.records import BeadFrames
 from trajgen.data.topology import BeadTopology
@@ -72,9 +72,11 @@ def end_to_end_distances(frames: BeadFrames) -> Feature:
     return Feature("end_to_end", _labels(frames.topology, terms), "nm", values)
 
 
-def pair_distances(frames: BeadFrames) -> Feature:
-    """Return the distances of all pairs of beads, nm."""
-    terms = all_pairs(frames.topology.n_beads, 1)
+def pair_distances(frames: BeadFrames, beads: Int[np.ndarray, " kept"] | None = None) -> Feature:
+    """Return the distances of all pairs of beads, or of those beads alone, nm."""
+    terms = all_pairs(frames.topology.n_beads if beads is None else len(beads), 1)
+    if beads is not None:
+        terms = torch.from_numpy(beads)[terms]
     return Feature(
         "pair", _labels(frames.topology, terms), "nm", _compute(frames, distances, terms)
     )

@@ -19,12 +19,15 @@ from trajgen.analysis.features import Feature
 from trajgen.analysis.representation import Representation, representation_of
 from trajgen.analysis.resampling import segment_blocks
 from trajgen.analysis.tica import TicaEstimator, TicaFit, TicaModel
+from trajgen.data.mapping import bead_topology
 from trajgen.data.records import BeadFrames, join_chunks
 from trajgen.data.sources import Frames, FrameSource, Topology
 from trajgen.seeding import derive_seed, numpy_generator
 
 #: Frames whose features are held at once.
 CHUNK = 16_384
+#: Pair distances that are held at once.
+_MOST_PAIRS = 20_000_000
 #: Slow coordinates that are kept.
 KEPT_TICS = 4
 #: A table of more bytes lies in a temporary file.
@@ -236,9 +239,11 @@ def tabulate_reference(
 
 def _pieces(source: FrameSource) -> Iterator[Frames]:
     """Yield the chunks of a source, none of them empty or too large for its features."""
+    beads = bead_topology(source.topology).n_beads
+    most = max(min(_MOST_PAIRS // max(beads * (beads - 1) // 2, 1), CHUNK), 1)
     for chunk in source.chunks():
-        for start in range(0, chunk.n_frames, CHUNK):
-            yield chunk.take(slice(start, start + CHUNK))
+        for start in range(0, chunk.n_frames, most):
+            yield chunk.take(slice(start, start + most))
 
 
 def _features(

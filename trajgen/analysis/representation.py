@@ -37,6 +37,9 @@ from trajgen.geometry.internal import angles
 
 #: Frames of atoms whose angles are computed at once.
 FRAMES_AT_ONCE = 2048
+#: TICA sees the pair distances of at most so many beads: 1,128 pairs. Those of all beads of a large
+#: protein have covariances of many GiB, and ask for more frames than there are.
+MOST_SLOW_BEADS = 48
 
 
 class Representation(ABC):
@@ -78,10 +81,13 @@ class Representation(ABC):
 class Beads(Representation):
     """C-alpha beads, or any others that lie along chains."""
 
-    slow_features_text = "all pair distances"
-
     def __init__(self, topology: BeadTopology) -> None:
         self._topology = topology
+        n = topology.n_beads
+        self._slow = np.unique(np.linspace(0, n - 1, MOST_SLOW_BEADS).round().astype(int))
+        self.slow_features_text = "all pair distances"
+        if len(self._slow) < n:
+            self.slow_features_text += f" of {len(self._slow)} evenly spaced beads of {n}"
         # The limits of a physical chain are those of C-alpha atoms.
         all_alpha = set(topology.names) == {"CA"}
         self.checks = ("bond", "clash", "explosion") if all_alpha else ()
@@ -105,8 +111,8 @@ class Beads(Representation):
         )
 
     def slow_features(self, frames: BeadFrames) -> Float[np.ndarray, "frames features"]:
-        """Return all pair distances, nm."""
-        return pair_distances(frames).values
+        """Return the distances of all pairs, of evenly spaced beads where there are many, nm."""
+        return pair_distances(frames, self._slow).values
 
     def defined(self, frames: BeadFrames) -> Bool[np.ndarray, " frames"]:
         """Say which frames have all their angles and dihedrals."""

@@ -54,9 +54,9 @@ def evaluate_command(
         --reference-topology MD.pdb --out EVALUATION
     """
     from trajgen.analysis.evaluate import EvaluationSettings
-    from trajgen.analysis.report.evaluation_report import evaluate_to_folder
-    from trajgen.data.cards import card_of
+    from trajgen.analysis.report.evaluation_folder import evaluate_to_folder
     from trajgen.data.mapping import bead_topology
+    from trajgen.data.origins import origins
     from trajgen.data.readers import read_bead_structure
     from trajgen.data.sources import open_samples
     from trajgen.files import read_json, require_output
@@ -81,8 +81,8 @@ def evaluate_command(
         {
             "reproduce": shlex.join(["trajgen", *sys.argv[1:]]),
             "versions": versions(),
-            "reference": {str(path): card_of(path) for path in reference},
-            "sets": {str(path): card_of(path) for path in trajectories},
+            "reference": origins(reference),
+            "sets": origins(trajectories),
         },
         choose_progress(),
         {name: found.left_out for name, found in samples.items()},

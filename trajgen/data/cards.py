@@ -1,33 +1,24 @@
-"""What is known of how a trajectory or a dataset came about."""
+"""What the commands write beside the trajectories they make: a card of how they were made."""
 
+import re
 from pathlib import Path
 from typing import Any
 
-from trajgen.data.store import Dataset
-from trajgen.errors import InputError
 from trajgen.files import read_json
 
 
-def card_of(path: Path) -> dict[str, Any]:
-    """Return the hash of a dataset, or what the commands wrote beside a trajectory they made.
+def card_beside(path: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the card that names a trajectory as one of its files; None where there is none.
 
-    It is empty for files of other origin.
+    Chains of one simulation are NAME_000.xtc and so on, with one card NAME.json.
+
+    Raises:
+        InputError: the file that should be the card is damaged.
     """
-    if path.is_dir():
-        return {"dataset_sha256": Dataset.open(path).digest()}
-    # Chains of one simulation are NAME_000.xtc and so on, with one card NAME.json.
-    for stem in (path.stem, path.stem.rpartition("_")[0]):
-        card = _read(path.with_name(f"{stem}.json")) if stem else {}
-        if path.name in card.get("files", ()):
-            return card
-    return {}
-
-
-def _read(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        card = read_json(file)
-    except InputError:  # somebody else's file of that name
-        return {}
-    return card if isinstance(card, dict) else {}
+    for stem in (path.stem, re.sub(r"_\d{3,}$", "", path.stem)):
+        file = path.with_name(f"{stem}.json")
+        card = read_json(file) if file.is_file() else None
+        files = card.get("files") if isinstance(card, dict) else None
+        if isinstance(card, dict) and isinstance(files, list) and path.name in files:
+            return file, card
+    return None

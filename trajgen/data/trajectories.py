@@ -6,7 +6,6 @@ dropped with a message, and molecules broken at the walls of a periodic box are 
 
 import logging
 import os
-import re
 import struct
 import warnings
 from collections import Counter
@@ -21,10 +20,10 @@ import numpy as np
 from jaxtyping import Float32, Int32, Int64
 from mdtraj.formats.psf import PSFError
 
+from trajgen.data.cards import card_beside
 from trajgen.data.mapping import alpha_carbon_beads
 from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.errors import InputError, WorkError
-from trajgen.files import read_json
 from trajgen.residues import BEAD_TYPES, CAPS, standard_name
 
 logger = logging.getLogger(__name__)
@@ -169,14 +168,8 @@ def has_times(path: Path) -> bool:
 
 
 def _is_on_another_clock(path: Path) -> bool:
-    # Of several chains each is a file, GEN_000.xtc and so on, and all share GEN.json.
-    for stem in (path.stem, re.sub(r"_\d{3,}$", "", path.stem)):
-        card = path.with_name(stem + ".json")
-        known = read_json(card) if card.is_file() else None
-        files = known.get("files") if isinstance(known, dict) else None
-        if known and isinstance(files, list) and path.name in files:
-            return "time_step_cg_ps" in known
-    return False
+    found = card_beside(path)
+    return found is not None and "time_step_cg_ps" in found[1]
 
 
 def even_step(times_ps: np.ndarray, known_ps: float | None = None) -> float | None:

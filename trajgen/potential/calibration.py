@@ -4,38 +4,50 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
+from jaxtyping import Float, Int
 
 from trajgen.potential.committee import Committee
 from trajgen.potential.energy import energy_and_forces
 from trajgen.potential.force_labels import EVALUATION_BATCH, ForceLabels
+from trajgen.seeding import derive_seed, numpy_generator
 
 #: Groups of frames of rising disagreement, and frames that a group has at least.
 BINS = 8
 LEAST_FRAMES = 10
+#: Fewer segments than this say nothing of how far chance moves a mean.
+LEAST_SEGMENTS = 5
+RESAMPLES = 200
 
 
-def calibrate(network: Committee, labels: ForceLabels) -> dict[str, Any]:
+def calibrate(
+    network: Committee,
+    labels: ForceLabels,
+    segments: Int[np.ndarray, " frames"],
+    seed: int,
+) -> dict[str, Any]:
     """Return the error of a committee's forces by how far its members are apart.
 
-    Both are mean squares over force components, (kJ/mol/nm)². The noise of the labels is in every
-    error, so of a committee that knows where it is wrong the error rises with the disagreement
-    above a ground of noise; of one that does not it is level.
+    Both are mean squares over force components, (kJ/mol/nm)², with the weights of the loss. The
+    noise of the labels is in every error, so of a committee that knows where it is wrong the error
+    rises with the disagreement above a ground of noise; of one that does not it is level. Noise
+    also hides most of a rank correlation over single frames, so there is none.
 
     Args:
         network: the committee.
         labels: frames that it was not trained on, on its device.
+        segments: the segment of each of them; frames of one are alike.
+        seed: base of the resamples.
 
     Returns:
-        ``groups`` (for each ``frames``, ``disagreement``, ``error`` and its ``standard_error``),
-        ``rank_correlation`` (Spearman's, over frames), and ``reason`` where there are none.
+        ``groups`` (for each ``frames``, ``disagreement``, ``error`` and its ``standard_error`` by a
+        bootstrap over segments, None of few segments), and ``reason`` where there are none.
     """
     members = len(network.members)
-    nothing: dict[str, Any] = {"groups": [], "rank_correlation": None}
     if members < 2:
-        return {**nothing, "reason": f"{members} network; a disagreement takes two or more"}
+        count = f"{members} network{'s' if members != 1 else ''}"
+        return {"groups": [], "reason": f"{count}; a disagreement takes two or more"}
     if labels.n_frames < 2 * LEAST_FRAMES:
-        return {**nothing, "reason": f"only {labels.n_frames} frames are held out"}
+        return {"groups": [], "reason": f"only {labels.n_frames} frames are held out"}
     apart, wrong = [], []
     for begin in range(0, labels.n_frames, EVALUATION_BATCH):
         part = labels.take(np.arange(begin, min(begin + EVALUATION_BATCH, labels.n_frames)))
@@ -45,18 +57,36 @@ def calibrate(network: Committee, labels: ForceLabels) -> dict[str, Any]:
         apart.append((forces - mean).square().mean(dim=(0, 2, 3)))
         wrong.append((mean - part.residual).square().mean(dim=(1, 2)))
     disagreement, error = (torch.cat(parts).double().cpu().numpy() for parts in (apart, wrong))
+    weights = labels.weights.double().cpu().numpy()
     order = np.argsort(disagreement, kind="stable")
     groups = np.array_split(order, min(BINS, labels.n_frames // LEAST_FRAMES))
+    generator = numpy_generator(derive_seed(seed, "calibration"))
     return {
         "groups": [
             {
                 "frames": len(group),
-                "disagreement": float(disagreement[group].mean()),
-                "error": float(error[group].mean()),
-                "standard_error": float(error[group].std(ddof=1) / np.sqrt(len(group))),
+                "disagreement": float(np.average(disagreement[group], weights=weights[group])),
+                "error": float(np.average(error[group], weights=weights[group])),
+                "standard_error": _standard_error(
+                    error[group], weights[group], segments[group], generator
+                ),
             }
             for group in groups
         ],
-        "rank_correlation": float(spearmanr(disagreement, error).statistic),
         "reason": None,
     }
+
+
+def _standard_error(
+    values: Float[np.ndarray, " frames"],
+    weights: Float[np.ndarray, " frames"],
+    segments: Int[np.ndarray, " frames"],
+    generator: np.random.Generator,
+) -> float | None:
+    """Return the standard error of a weighted mean, by resampling whole segments."""
+    names, place = np.unique(segments, return_inverse=True)
+    if len(names) < LEAST_SEGMENTS:
+        return None
+    sums, shares = (np.bincount(place, part) for part in (weights * values, weights))
+    drawn = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+    return float(((drawn @ sums) / (drawn @ shares)).std(ddof=1))

@@ -54,7 +54,7 @@ def measure_fit(
     if len(held_out):
         device = next(potential.network.parameters()).device
         part = labels.take(held_out).to(device)
-        calibration = calibrate(potential.network, part)
+        calibration = calibrate(potential.network, part, frames.segments[part.frames], seed)
         without, loss = mean_force_error(None, part), mean_force_error(potential.network, part)
         explained = explained_variance(without, loss, floor)
     return {
@@ -142,11 +142,11 @@ def _readout_text(readout: dict[str, Any]) -> str:
 
 
 def _calibration_text(calibration: dict[str, Any]) -> str:
-    if not calibration["groups"]:
+    groups = calibration["groups"]
+    if not groups:
         return f"not judged: {calibration['reason']}"
-    return (
-        f"rank correlation with the error of held-out frames {calibration['rank_correlation']:.2f}"
-    )
+    first, last = groups[0]["error"], groups[-1]["error"]
+    return f"error {first:.5g} where the members agree most, {last:.5g} where least"
 
 
 def _simulation_text(simulation: dict[str, Any] | None) -> str:

@@ -31,7 +31,7 @@ def calibration_figure(committees: Sequence[Calibrated]) -> Figure:
         axis.errorbar(
             [group["disagreement"] for group in groups],
             [group["error"] for group in groups],
-            yerr=[2 * group["standard_error"] for group in groups],
+            yerr=[2 * (group["standard_error"] or 0.0) for group in groups],
             color=PALETTE[0],
             marker="o",
             markersize=3,
@@ -48,7 +48,8 @@ def calibration_figure(committees: Sequence[Calibrated]) -> Figure:
         panels.append(to_svg(drawing))
     caption = (
         "Squared error of the forces of held-out frames, in groups of rising disagreement of the "
-        "committee, with twice the standard error; noise of the labels is in each of them. A "
-        "committee that knows where it is wrong rises, one that does not is level."
+        "committee, with twice the standard error where enough segments tell it; noise of the "
+        "labels is in each of them. A committee that knows where it is wrong rises, one that does "
+        "not is level."
     )
     return Figure(caption, join_panels(panels))

@@ -7,10 +7,12 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
-from trajgen.analysis.report.drawing import new_row, plain, styled, to_svg
+from trajgen.analysis.report.drawing import join_panels, new_row, plain, styled, to_svg
 from trajgen.analysis.report.sections import Figure
 
-_PANEL_IN = 2.5
+#: Size of a panel, and panels of sets beside each other.
+_PANEL_IN, _ROW_IN = 2.5, 2.9
+_IN_A_ROW = 3
 
 
 @styled
@@ -30,18 +32,21 @@ def contact_maps(
         residues: the number of residues.
         caption: what the figure shows.
     """
-    drawing, axes = new_row(_PANEL_IN * (1 + len(sets)) + 1.4, 2.9, 1 + len(sets))
-    whole = _map(axes[0], reference, pairs, residues, "viridis", (0.0, 1.0), "reference")
-    drawing.colorbar(whole, ax=axes[0], label="probability", shrink=0.8)
-    differences = {name: values - reference for name, values in sets.items()}
-    far = max((float(np.abs(values).max()) for values in differences.values()), default=0.0)
+    drawing, (axis,) = new_row(_PANEL_IN + 0.7, _ROW_IN, 1)
+    whole = _map(axis, reference, pairs, residues, "viridis", (0.0, 1.0), "reference")
+    drawing.colorbar(whole, ax=axis, label="probability", shrink=0.8)
+    svgs = [to_svg(drawing)]
+    differences = [(name, values - reference) for name, values in sets.items()]
+    far = max((float(np.abs(values).max()) for _, values in differences), default=0.0)
     far = max(far, 0.01)
-    image = None
-    for axis, (name, values) in zip(axes[1:], differences.items(), strict=True):
-        image = _map(axis, values, pairs, residues, "RdBu_r", (-far, far), plain(name))
-    if image is not None:
-        drawing.colorbar(image, ax=list(axes[1:]), label="difference", shrink=0.8)
-    return Figure(caption, to_svg(drawing))
+    for begin in range(0, len(differences), _IN_A_ROW):
+        row = differences[begin : begin + _IN_A_ROW]
+        drawing, axes = new_row(_PANEL_IN * len(row) + 0.7, _ROW_IN, len(row))
+        for axis, (name, values) in zip(axes, row, strict=True):
+            image = _map(axis, values, pairs, residues, "RdBu_r", (-far, far), plain(name))
+        drawing.colorbar(image, ax=list(axes), label="difference", shrink=0.8)
+        svgs.append(to_svg(drawing))
+    return Figure(caption, join_panels(svgs))
 
 
 def _map(

@@ -26,6 +26,7 @@ REFERENCE_COLOUR = "#555555"
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (7, 3)))
 
 PANEL_WIDTH_IN = 3.4
+PANELS_IN_A_ROW = 4
 
 _LONGEST_LABEL = 48
 _STYLE: dict[Any, Any] = {
@@ -103,6 +104,7 @@ def line_style(number: int) -> dict[str, Any]:
     """Return colour and dashes of the ``number``-th line."""
     return {
         "color": PALETTE[number % len(PALETTE)],
-        "linestyle": DASHES[number % len(DASHES)],
+        # Colours that come again come with other dashes.
+        "linestyle": DASHES[(number + number // len(PALETTE)) % len(DASHES)],
         "linewidth": 1.4,
     }

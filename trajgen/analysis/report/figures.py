@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 
 from trajgen.analysis.report.drawing import (
     PALETTE,
+    PANELS_IN_A_ROW,
     REFERENCE_COLOUR,
     join_panels,
     legend,
@@ -29,6 +30,9 @@ BINS = 60
 
 #: Marked points drawn on a surface at most, evenly picked; more would hide it.
 MOST_MARKS = 300
+
+#: Terms drawn at most, evenly picked; a report stays small.
+MOST_TERMS = 40
 
 _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo", "---")
 
@@ -116,7 +120,22 @@ def free_energy_surfaces(surfaces: Sequence[Surface], caption: str) -> Figure:
     top = max(
         [float(np.nanmax(energy)) for energy in energies if not np.isnan(energy).all()] or [1]
     )
-    panel_in = min(2.6, 9.9 / len(surfaces))  # up to four panels and their scale fit into a page
+    rows = [
+        slice(begin, begin + PANELS_IN_A_ROW) for begin in range(0, len(surfaces), PANELS_IN_A_ROW)
+    ]
+    svgs = [_surface_row(surfaces[row], energies[row], off_grid[row], edges, top) for row in rows]
+    return Figure(caption, join_panels(svgs))
+
+
+def _surface_row(
+    surfaces: Sequence[Surface],
+    energies: Sequence[Float[np.ndarray, "x y"]],
+    off_grid: Sequence[float],
+    edges: Sequence[Float[np.ndarray, " edges"]],
+    top: float,
+) -> str:
+    """Draw some surfaces side by side, with their scale."""
+    panel_in = min(2.6, 9.9 / len(surfaces))  # as many as a row has fit into a page
     drawing, axes = new_row(panel_in * len(surfaces) + 0.8, 2.75, len(surfaces))
     image = None
     for number, (axis, surface, energy) in enumerate(zip(axes, surfaces, energies, strict=True)):
@@ -144,7 +163,7 @@ def free_energy_surfaces(surfaces: Sequence[Surface], caption: str) -> Figure:
             axis.tick_params(labelleft=False)
     if image is not None:
         drawing.colorbar(image, ax=list(axes), label="free energy (kT)", pad=0.02)
-    return Figure(caption, to_svg(drawing))
+    return to_svg(drawing)
 
 
 @styled
@@ -159,16 +178,20 @@ def distributions(
     """Draw the distribution of every term, one panel a term; the first ensemble is the reference.
 
     The range of a panel is that of the reference, half as wide again on each side, the whole
-    circle for a periodic quantity. What lies outside is part of the norm and not drawn.
+    circle for a periodic quantity. What lies outside is part of the norm and not drawn. Of many
+    terms ``MOST_TERMS`` are drawn.
     """
     panels = [_legend([ensemble.name for ensemble in ensembles])]
-    for term, label in enumerate(labels):
+    drawn = np.unique(np.linspace(0, len(labels) - 1, MOST_TERMS).round().astype(int))
+    if len(drawn) < len(labels):
+        caption += f" {len(drawn)} of {len(labels)} are shown."
+    for term in drawn.tolist():
         drawing, axis = new_panel()
         edges = _edges(ensembles[0].values[:, term], period)
         for number, ensemble in enumerate(ensembles):
             density = _density(ensemble.values[:, term], edges, ensemble.weights, period)
             _line_of_density(axis, density, edges, number)
-        axis.set_title(plain(label))
+        axis.set_title(plain(labels[term]))
         axis.set_xlabel(f"{quantity} ({unit})")
         axis.set_ylabel(f"density (1/{unit})")
         axis.set_ylim(bottom=0)

@@ -30,7 +30,6 @@ def kinetics_sections(kinetics: Mapping[str, Kinetics | None]) -> list[Section]:
     found = {name: entry for name, entry in kinetics.items() if entry is not None}
     if not found:
         return []
-    first = next(iter(found.values()))
     title = "Kinetics"
     reasons = [f"{name}: {entry.reason}." for name, entry in found.items() if entry.reason]
     measured = {name: entry for name, entry in found.items() if entry.reason is None}

@@ -3,6 +3,7 @@
 // Nothing here asks anything of a network, and the page is whole without it.
 
 const FRAME_MS = 120;
+const LONGEST_START_MS = 60_000;
 const ELEMENT_COLORS = [
   [null, "#909090"],
   ["H", "#f4f4f4"],
@@ -19,11 +20,12 @@ function save(name, type, text) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-function addSaveButton(place, label, action) {
+function addSaveButton(place, label, what, action) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "save";
   button.textContent = label;
+  button.setAttribute("aria-label", `Save as ${label}: ${what}`);
   button.addEventListener("click", action);
   place.prepend(button);
 }
@@ -39,9 +41,10 @@ function figureAsSvg(panels) {
   const places = [...panels.querySelectorAll(":scope > svg")].map((svg) => {
     const { left, top, width, height } = svg.getBoundingClientRect();
     const copy = svg.cloneNode(true);
-    const at = { x: left - from.left, y: top - from.top, width, height };
+    const [x, y] = [left - from.left + panels.scrollLeft, top - from.top + panels.scrollTop];
+    const at = { x, y, width, height };
     for (const [name, value] of Object.entries(at)) copy.setAttribute(name, value.toFixed(1));
-    return { copy, right: at.x + width, bottom: at.y + height };
+    return { copy, right: x + width, bottom: y + height };
   });
   const whole = document.createElementNS(panels.querySelector("svg").namespaceURI, "svg");
   whole.setAttribute("width", Math.max(...places.map((place) => place.right)).toFixed(1));
@@ -121,10 +124,11 @@ async function openViewer(stage, scene) {
     msvj_data: scene,
   });
   widget.render({ model, el: stage });
-  await new Promise((ready) => {
-    const look = () => (stage.querySelector("canvas") ? ready() : setTimeout(look, 100));
-    look();
-  });
+  for (let waited = 0; stage.querySelector("canvas") === null; waited += 100) {
+    if (stage.querySelector(".msp-no-webgl") !== null) throw new Error("there is no WebGL here");
+    if (waited > LONGEST_START_MS) throw new Error("it took too long");
+    await new Promise((go) => setTimeout(go, 100));
+  }
   return model;
 }
 
@@ -157,30 +161,31 @@ async function fillViewer(viewer) {
     buttons.forEach((button, k) => button.setAttribute("aria-pressed", String(k === number)));
   mark(0);
   const model = await openViewer(stage, sceneOf(movies[0]));
-  buttons.forEach((button, number) =>
+  buttons.forEach((button, number) => {
+    button.disabled = false;
     button.addEventListener("click", () => {
       mark(number);
       model.set("msvj_data", sceneOf(movies[number]));
-    }),
-  );
+    });
+  });
   addPlayButton(stage);
 }
 
 for (const table of document.querySelectorAll("table")) {
-  const caption = table.caption;
-  const name = caption.textContent.replaceAll(/[^A-Za-z0-9]+/g, "-").slice(0, 60);
-  const text = tableAsCsv(table);
-  addSaveButton(caption, "CSV", () => save(`${name}.csv`, "text/csv", text));
+  const what = table.caption.textContent;
+  const name = what.replaceAll(/[^A-Za-z0-9]+/g, "-").slice(0, 60);
+  const saveIt = () => save(`${name}.csv`, "text/csv", tableAsCsv(table));
+  addSaveButton(table.parentElement, "CSV", what, saveIt);
 }
 for (const figure of document.querySelectorAll("figure")) {
   const panels = figure.querySelector(".panels");
+  const what = figure.querySelector("figcaption").textContent;
   const saveIt = () => save(`${figure.dataset.name}.svg`, "image/svg+xml", figureAsSvg(panels));
-  addSaveButton(figure.querySelector("figcaption"), "SVG", saveIt);
+  addSaveButton(figure, "SVG", what, saveIt);
 }
-const numbers = document.getElementById("numbers");
-if (numbers !== null) {
-  const saveIt = () => save("metrics.json", "application/json", numbers.textContent);
-  addSaveButton(document.querySelector(".summary"), "JSON", saveIt);
+if (document.getElementById("numbers") !== null) {
+  const saveIt = async () => save("metrics.json", "application/json", await unpacked("numbers"));
+  addSaveButton(document.querySelector(".summary"), "JSON", "all numbers", saveIt);
 }
 const viewer = document.querySelector(".viewer");
 if (viewer !== null && document.getElementById("viewer-script") !== null) {

@@ -116,8 +116,9 @@ def _section(number: int, section: Section) -> str:
 
 
 def _figure(figure: Figure, name: str) -> str:
-    panels = f'<div class="panels">{prefix_ids(figure.svg, f"{name}-")}</div>'
-    caption = f"<figcaption>{_text(figure.caption)}</figcaption>"
+    svg, said = prefix_ids(figure.svg, f"{name}-"), _text(figure.caption)
+    panels = f'<div class="panels" role="img" tabindex="0" aria-label="{said}">{svg}</div>'
+    caption = f"<figcaption>{said}</figcaption>"
     return f'<figure data-name="figure-{name}">\n{panels}\n{caption}\n</figure>'
 
 
@@ -126,8 +127,8 @@ def _table(table: Table) -> str:
     rows = ["<tr>" + "".join(map(_cell, row)) + "</tr>" for row in table.rows]
     return "\n".join(
         [
-            '<div class="wide"><table>',
-            f"<caption>{_text(table.caption)}</caption>",
+            f'<div class="wide" role="region" tabindex="0" aria-label="{_text(table.caption)}">',
+            f"<table><caption>{_text(table.caption)}</caption>",
             f"<thead><tr>{header}</tr></thead>",
             "<tbody>",
             *rows,
@@ -145,14 +146,14 @@ def _cell(cell: str | Cell) -> str:
 
 
 def _viewer(movies: Sequence[Movie]) -> str:
+    # The script enables the buttons when the viewer is ready.
     rows = [
-        f'<li><button type="button">{_text(movie.name)}</button> '
+        f'<li><button type="button" disabled>{_text(movie.name)}</button> '
         f"{_text(movie.caption)} {_frames(movie.frames)}</li>"
         for movie in movies
     ]
-    stage = '<div class="stage"></div>'
+    stage = '<div class="stage" role="region" aria-label="Structure viewer"></div>'
     if packed_viewer() is None:
-        rows = [row.replace("<button ", "<button disabled ") for row in rows]
         stage = f"<p>{_NO_VIEWER}</p>"
     return "\n".join(['<div class="viewer">', stage, "<ul>", *rows, "</ul>", "</div>"])
 
@@ -165,8 +166,8 @@ def _data(movies: Sequence[Movie], numbers: Any) -> list[str]:
     """Return what the script of the page works on, as elements that are not shown."""
     found = []
     if numbers is not None:
-        plain = json.dumps(numbers, indent=1).replace("<", "\\u003c")
-        found.append(f'<script type="application/json" id="numbers">{plain}</script>')
+        plain = json.dumps(numbers, indent=2, allow_nan=False)
+        found.append(_element("numbers", packed_text(plain)))
     viewer = packed_viewer()
     if movies and viewer is not None:
         shown = [{"name": m.name, "pdb": m.pdb, "atoms": m.atoms} for m in movies]
@@ -175,11 +176,12 @@ def _data(movies: Sequence[Movie], numbers: Any) -> list[str]:
             "viewer-script": viewer.script,
             "viewer-style": viewer.style,
         }
-        found += [
-            f'<script type="text/plain" id="{name}">{text}</script>'
-            for name, text in packed.items()
-        ]
+        found += [_element(name, text) for name, text in packed.items()]
     return found
+
+
+def _element(name: str, packed: str) -> str:
+    return f'<script type="text/plain" id="{name}">{packed}</script>'
 
 
 def _provenance(values: Mapping[str, Any]) -> str:
@@ -192,7 +194,7 @@ def _flat(values: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
         name = f"{above}{key}"
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             rows += _flat(value, f"{name}.")
         else:
             rows.append((name, str(value)))
