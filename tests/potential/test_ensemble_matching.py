@@ -16,7 +16,7 @@ from test_force_matching import CHILD, LAUNCHED, labelled_frames, small
 
 from trajgen.data.records import BeadFrames
 from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
-from trajgen.errors import InputError
+from trajgen.errors import InputError, WorkError
 from trajgen.files import read_json
 from trajgen.potential.dynamics.settings import SimulationSettings
 from trajgen.potential.dynamics.simulate import simulate
@@ -93,6 +93,16 @@ def test_a_chain_that_explodes_is_set_back_to_the_data_and_touches_no_other(make
     drawn = chains.frames.draw(1, derive_seed(1, "ensemble-restart", 0, 0))
     assert torch.equal(twin.positions_nm[2], drawn[0])
     assert twin.velocities[2].abs().max() < 5
+
+
+def test_chains_that_run_hot_end_the_fit_with_a_remedy(make_potential, chains):
+    potential = make_potential("GYDPET").float()
+    settings = chains.settings.model_copy(update={"time_step_ps": 0.02, "steps": 2})
+    potential.priors.bond.stiffness.fill_(2e5)  # a bond that 0.011 ps is the end of
+    torn = SimulatedChains(potential, chains.frames, settings, 1, CPU)
+    with pytest.raises(WorkError, match=r"times as hot .* set ensemble.time_step_ps below 0.02"):
+        for update in range(20):
+            torn.advance(update, EVERYONE)
 
 
 def test_chains_follow_the_weights_of_the_potential(make_potential, chains):

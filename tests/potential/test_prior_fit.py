@@ -45,6 +45,13 @@ def test_soft_bond_is_recovered_with_its_jacobian():
     assert length == pytest.approx(r0, abs=0.002)
 
 
+def test_the_bond_of_two_backbone_atoms_is_as_stiff_as_its_frames():
+    k, r0 = 400_000.0, 0.133
+    r = draw(lambda r: 2 * np.log(r) - 0.5 * k * (r - r0) ** 2 / THERMAL, 0.1, 0.17, N, 1)
+    stiffness, _ = fit_bond(r, np.ones(N), THERMAL)
+    assert stiffness == pytest.approx(k, rel=0.03)
+
+
 def test_angle_is_recovered_from_angles_drawn_with_their_sine():
     k, u0 = 12.0, -0.6  # wide: the limit of the cosine at -1 cuts the density
     theta = draw(

@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
-from trajgen.errors import InputError
+from trajgen.errors import InputError, WorkError
 from trajgen.potential.chain_weights import WidestSpread, effective_number, systematic_draw
 from trajgen.potential.dynamics.containment import LONGEST_BOND_NM, longest_bonds
 from trajgen.potential.dynamics.integrators import Baoab
@@ -43,6 +43,9 @@ from trajgen.units import thermal_energy
 #: Energies, kJ/mol, and forces, kJ/mol/nm, of positions, nm.
 EnergyAndForces = Callable[[Tensor], tuple[Tensor, Tensor]]
 
+#: Chains this many times hotter than they should be are not simulated but torn: what they teach the
+#: network makes them hotter still.
+HOT = 3.0
 #: Chains are drawn anew by their weights when fewer than this share of them would count.
 EFFECTIVE_SHARE = 0.5
 #: Frames of the data that say in which order they stand then.
@@ -174,6 +177,7 @@ class SimulatedChains:
         self.velocities = gather(v.contiguous())
         self.energies, self.log_weights = gather(energies), gather(log_weights)
         self._restart_exploded(update, current)
+        self._require_cool(update)
         weights = self.relative_weights()
         if effective_number(weights) < EFFECTIVE_SHARE * len(weights):
             self.draw_anew(update)
@@ -199,6 +203,17 @@ class SimulatedChains:
         kept = self.log_weights[~lost]
         self.log_weights[lost] = kept.logsumexp(0) - math.log(len(kept)) if len(kept) else 0.0
         self.restarted += count
+
+    def _require_cool(self, update: int) -> None:
+        kinetic = 0.5 * self.settings.mass_amu * self.velocities.double().square().sum(dim=(1, 2))
+        # The median: one chain that is about to be restarted is no reason to give up.
+        ratio = float(kinetic.median()) / (1.5 * self.positions_nm.shape[1] * self.kT)
+        if not ratio <= HOT:
+            raise WorkError(
+                f"the chains of update {update} of the ensemble matching are {ratio:.3g} times as "
+                f"hot as they should be; set ensemble.time_step_ps below {self.time_step_ps:.2g}, "
+                "or lower training.learning_rate"
+            )
 
     def draw_anew(self, update: int) -> None:
         """Draw the chains anew by their weights, which are equal then."""

@@ -138,7 +138,8 @@ class Training:
     def end(self) -> None:
         """Wait until all processes are here, and close the curves."""
         self.accelerator.wait_for_everyone()
-        self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
 
     def run(self, out: Path, identity: dict[str, Any], progress: Progress) -> None:
         """Train from the saved state, or from the start, to the end.

@@ -79,7 +79,8 @@ def train_surrogate(
         trainer.save(out, {"datasets": paths, **identity})
         drop_training_state(out)
     accelerator.wait_for_everyone()
-    accelerator.end_training()
+    for tracker in accelerator.trackers:
+        tracker.finish()
     return out
 
 
