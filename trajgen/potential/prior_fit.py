@@ -52,9 +52,9 @@ DEFAULT_DIHEDRAL_PHASE_RAD = (-2.278, -1.710)
 #: Repulsion: the distance at which it is kT.
 DEFAULT_SIGMA_NM = 0.50
 
-#: Stiffer bonds and angles than these (data that hardly move) would force a shorter time step. The
-#: bonds of backbone atoms, with a spread of 0.0025 nm at 300 K, have 400,000: a prior that is softer
-#: leaves the rest to the network, and its time step is then too large for both together.
+#: Stiffer bonds and angles than these (data that hardly move) would force a shorter time step.
+#: Bonds of backbone atoms, with a spread of 0.0025 nm at 300 K, have 400,000: a prior that is
+#: softer leaves the rest to the network, and its time step is then too large for both together.
 MAX_BOND_STIFFNESS = 1_000_000.0
 MAX_ANGLE_STIFFNESS = 2_000.0
 #: Distances that the repulsion is fitted to; further out the attraction of contacts would enter.
