@@ -2,7 +2,7 @@
 
 python scripts/bench_potential.py --json bench.json
 
-All evaluate the same weights in one process and take turns; a time is the median of the turns. Ours
+All evaluate the same weights in one process and take turns; a time is the median of calls. Ours
 include the priors, the rivals are the network alone: torchmd-net's graph network (torchmd-net 3.1.0
 from PyPI) and a SchNet that gathers and scatters along edges, built on torch-geometric. The edges
 of the latter are found once and are not in its times. Chains are made up, and so are the weights.
@@ -223,13 +223,21 @@ def peak_MiB(call: Callable[[], object]) -> float | None:
 
 
 def medians(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """Time calls in turns, for about ``seconds`` each, three turns or more; return the medians."""
+    """Time calls for about ``seconds`` each, in three turns; return the medians.
+
+    A turn is many calls of one path, and the first does not count: threads of the path before
+    still wait actively for work then, and keep others from theirs.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
-    while min(map(len, times.values())) < 3 or sum(map(sum, times.values())) < seconds * len(times):
+    for _ in range(3):
         for name, call in calls.items():
-            begin = time.perf_counter()
             call()
-            times[name].append(time.perf_counter() - begin)
+            turn: list[float] = []
+            while sum(turn) < seconds / 3:
+                begin = time.perf_counter()
+                call()
+                turn.append(time.perf_counter() - begin)
+            times[name] += turn
     return {name: statistics.median(values) for name, values in times.items()}
 
 
