@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 
 from trajgen.analysis.report.drawing import join_panels, new_row, plain, styled, to_svg
 from trajgen.analysis.report.sections import Figure
@@ -71,6 +72,8 @@ def _map(
         vmax=limits[1],
         interpolation="nearest",
     )
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_locator(MaxNLocator(5, integer=True))
     axis.set_title(title)
     axis.set_xlabel("residue")
     axis.set_ylabel("residue")
