@@ -1,6 +1,7 @@
 """The commands do what their help says, from files to files."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -209,7 +210,8 @@ def test_evaluate_takes_files_of_several_chains_as_one_set(made: Made, tmp_path:
     )  # fmt: skip
     assert "end_to_end" in done.out
     metrics = json.loads((tmp_path / "E" / "metrics.json").read_text())
-    (evaluation,) = metrics["samples"].values()
+    ((name, evaluation),) = metrics["samples"].items()
+    assert name == "sim_000.xtc and sim_001.xtc"
     assert evaluation["samples"]["used"] == 8
     assert evaluation["samples"]["segments"] == 2
     provenance = metrics["provenance"]
@@ -220,6 +222,34 @@ def test_evaluate_takes_files_of_several_chains_as_one_set(made: Made, tmp_path:
     assert found["seed"] == card["seed"]
     (reference,) = provenance["reference"].values()
     assert len(reference["dataset_sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (("a/one.xtc", "b/two.xtc"), {"one.xtc", "two.xtc"}),
+        (("a/one.xtc", "b/one.xtc"), {"a/one.xtc", "b/one.xtc"}),
+    ],
+)
+def test_evaluated_sets_have_the_shortest_names_that_tell_them_apart(
+    made: Made, tmp_path: Path, files: tuple[str, ...], names: set[str]
+) -> None:
+    simulate(made, tmp_path / "sim.xtc", "--dataset", made.dataset, "--chains", 1)
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "sim.xtc", tmp_path / file)
+    evaluate = [
+        "evaluate", *(tmp_path / file for file in files), "--topology", tmp_path / "sim.pdb",
+        "--reference", made.dataset, "--each",
+        "--set", "bootstrap_resamples=10", "--set", "floor_splits=2",
+    ]  # fmt: skip
+    succeed(*evaluate, "--out", tmp_path / "E")
+    metrics = json.loads((tmp_path / "E" / "metrics.json").read_text())
+    assert set(metrics["samples"]) == names
+    assert str(tmp_path / files[0]) in metrics["provenance"]["sets"]
+    twice = trajgen(*evaluate, tmp_path / files[0], "--out", tmp_path / "F")
+    assert twice.code == 2
+    assert "more than once" in twice.error
 
 
 def test_settings_come_from_file_then_set_then_flag(made: Made, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from trajgen.cli.options import Config, Json, Seed, Sets
 from trajgen.console import choose_progress
+from trajgen.errors import InputError
 
 
 def evaluate_command(
@@ -67,10 +68,13 @@ def evaluate_command(
     require_output(out)
     judged_by = open_samples(reference, reference_topology or topology, resolution)
     beads = bead_topology(judged_by.topology)
-    groups = [[path] for path in trajectories] if each else [trajectories]
+    names = _short_names(trajectories)
+    if each:
+        groups = {name: [path] for name, path in zip(names, trajectories, strict=True)}
+    else:
+        groups = {_pooled_name(names): trajectories}
     samples = {
-        ", ".join(map(str, group)): open_samples(group, topology or beads, resolution)
-        for group in groups
+        name: open_samples(group, topology or beads, resolution) for name, group in groups.items()
     }
     evaluate_to_folder(
         samples,
@@ -94,6 +98,23 @@ def evaluate_command(
     else:
         _print_distances(metrics)
         typer.echo(f"report: {out / 'report.html'}")
+
+
+def _short_names(paths: list[Path]) -> list[str]:
+    """Return the ends of paths, as long as it takes to tell them apart."""
+    if repeated := [str(path) for path in dict.fromkeys(paths) if paths.count(path) > 1]:
+        raise InputError(f"TRAJ has {repeated[0]} more than once; give each file once")
+    for length in range(1, max(len(path.parts) for path in paths)):
+        ends = [str(Path(*path.parts[-length:])) for path in paths]
+        if len(set(ends)) == len(ends):
+            return ends
+    return [str(path) for path in paths]
+
+
+def _pooled_name(names: list[str]) -> str:
+    if len(names) <= 2:
+        return " and ".join(names)
+    return f"{names[0]} and {len(names) - 1} more"
 
 
 def _print_distances(metrics: dict[str, Any]) -> None:

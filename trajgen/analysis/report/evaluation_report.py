@@ -86,9 +86,9 @@ def _distance_section(evaluations: Mapping[str, Evaluation]) -> Section:
         "coordinate",
         "set",
         "distance",
+        "judgement",
         "95 % interval",
         "floor: mean (largest)",
-        "judgement",
     )
     tables = [Table("Wasserstein-1 distance to the reference, mean over terms", header, rows)]
     if len(evaluations) > 1:
@@ -116,9 +116,9 @@ def _measure_rows(
             NAMES[distance.name],
             name,
             value_text(distance.pooled),
+            judgement(distance.pooled),
             interval_text(distance.pooled),
             floor_text(distance.pooled),
-            judgement(distance.pooled),
         )
         for names in zip(*distances.values(), strict=True)
         for name, distance in zip(distances, names, strict=True)
@@ -144,7 +144,7 @@ def _divergence_section(
     samples: Mapping[str, FrameTable],
     reference: FrameTable,
 ) -> Section:
-    header = ("measure", "set", "value", "95 % interval", "floor: mean (largest)", "judgement")
+    header = ("measure", "set", "value", "judgement", "95 % interval", "floor: mean (largest)")
     rows = _measure_rows({name: e.divergences for name, e in evaluations.items()})
     return Section(
         "Other measures of the ensemble",
@@ -261,10 +261,11 @@ def _distribution_section(samples: Mapping[str, FrameTable], reference: FrameTab
 
 
 def _coverage_section(evaluations: Mapping[str, Evaluation]) -> Section:
-    rows = [_coverage_row(name, entry) for name, e in evaluations.items() for entry in e.coverage]
+    entries = [(name, entry) for name, e in evaluations.items() for entry in e.coverage]
+    # The halves of the reference are the same for every set, and are told once.
+    rows = list(dict.fromkeys(_coverage_row(name, entry) for name, entry in entries))
     cutoff = next(iter(evaluations.values())).coverage[0].cutoff_nm
     header = (
-        "set",
         "frames of",
         "covered by",
         "mean (nm)",
@@ -276,21 +277,21 @@ def _coverage_section(evaluations: Mapping[str, Evaluation]) -> Section:
         "Coverage",
         (
             "For each frame of one set, the RMSD to the nearest frame of the other after "
-            "superposition. Reference by samples says what the samples miss; samples by reference "
-            "says where they go that the reference does not. The halves of the reference are the "
-            "floor.",
+            "superposition. The reference covered by a set says what the set misses; a set covered "
+            "by the reference says where it goes that the reference does not. The halves of the "
+            "reference are the floor.",
         ),
         (Table("Nearest RMSD", header, rows),),
     )
 
 
 def _coverage_row(name: str, entry: Coverage) -> tuple[str, ...]:
+    covered, by = (name if side == "samples" else side for side in (entry.covered, entry.by))
     if entry.mean_nm is None or entry.quantile95_nm is None or entry.share_within is None:
-        return (name, entry.covered, entry.by, entry.reason or "", "", "", "")
+        return (covered, by, entry.reason or "", "", "", "")
     return (
-        name,
-        entry.covered,
-        entry.by,
+        covered,
+        by,
         f"{entry.mean_nm:.3f}",
         f"{entry.quantile95_nm:.3f}",
         f"{entry.share_within:.1%}",
