@@ -29,8 +29,10 @@ from trajgen.surrogate.resolutions import AllHeavyAtoms, chain_runs
 from trajgen.surrogate.surrogate import Surrogate
 from trajgen.surrogate.tokens import (
     FRAME_CHANNELS,
+    channels_in_use,
     decode,
     encode,
+    known_channels,
     reference_frames,
     superpose_on_reference,
 )
@@ -85,6 +87,26 @@ def test_tokens_come_back_and_do_not_change_when_frames_are_turned():
         model, torch.cat([positions[:1], positions[1:] * torch.tensor([1, 1, -1])])
     )
     assert (tokens - mirrored)[..., FRAME_CHANNELS:].abs().max() > 0.1
+
+
+def test_channels_of_known_residues_hang_on_known_residues_alone():
+    model, positions = frames_of()
+    known = torch.tensor([True, False, True, True]).expand(1, 6, 4)
+    reference = reference_frames(positions[None], known, positions[0], model)
+    away = 0.02 * torch.randn(positions.shape, generator=torch.Generator().manual_seed(0))
+    unknown = ~known[0][:, model.site_residues, None]
+    one, other = (
+        encode(superpose_on_reference(sites[None], known, reference, model), reference, model)
+        for sites in (positions, positions + away * unknown)
+    )
+    clear = known_channels(known, model)
+    assert torch.equal(clear.any(dim=-1), known)
+    torch.testing.assert_close(one[clear], other[clear], atol=1e-5, rtol=0)
+    used = known[..., None] & channels_in_use(model)
+    assert ((one - other)[used & ~clear].abs() > 1e-4).all()
+    omega, phi, psi = FRAME_CHANNELS, FRAME_CHANNELS + 1, FRAME_CHANNELS + 2
+    hidden = torch.nonzero((used & ~clear)[0, 0, :, : FRAME_CHANNELS + 7]).tolist()
+    assert hidden == [[0, psi], [2, omega], [2, phi]]
 
 
 def test_whatever_the_tokens_say_the_geometry_is_that_of_the_molecule():

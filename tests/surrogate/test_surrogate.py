@@ -24,12 +24,17 @@ def windows_and_noise() -> tuple[torch.Tensor, torch.Tensor]:
     return positions, noise
 
 
+def some_residues(frames: int) -> torch.Tensor:
+    known = torch.zeros(frames, BEADS, dtype=torch.bool)
+    known[:, :3] = True
+    return known
+
+
 @pytest.mark.parametrize("task", ["forward", "interpolate", "residues"])
 def test_known_cells_come_back(surrogate: Surrogate, task: str):
     positions, noise = windows_and_noise()
     if task == "residues":
-        known = torch.zeros(6, BEADS, dtype=torch.bool)
-        known[:, :3] = True
+        known = some_residues(6)
     else:
         known = (forward_mask if task == "forward" else interpolate_mask)(6, BEADS)
     known = known.expand(3, 6, BEADS)
@@ -43,9 +48,12 @@ def test_known_cells_come_back(surrogate: Surrogate, task: str):
     assert (completed - positions)[unknown].abs().max() > 1e-3
 
 
-def test_what_stands_in_unknown_cells_is_not_looked_at(surrogate: Surrogate):
+@pytest.mark.parametrize("task", ["interpolate", "residues", "residues and a start"])
+def test_what_stands_in_unknown_cells_is_not_looked_at(surrogate: Surrogate, task: str):
     positions, noise = windows_and_noise()
-    known = interpolate_mask(6, BEADS).expand(3, 6, BEADS)
+    known = interpolate_mask(6, BEADS) if task == "interpolate" else some_residues(6)
+    known[0] |= "start" in task
+    known = known.expand(3, 6, BEADS)
     emptied = torch.where(known[..., None], positions, 0.0)
     first = surrogate.complete(positions, known, TIMES, noise, SETTINGS)
     second = surrogate.complete(emptied, known, TIMES, noise, SETTINGS)

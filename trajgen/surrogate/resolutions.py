@@ -9,7 +9,12 @@ beads), and its sites (beads, or atoms) follow from these. Both have the same at
     site_residues   the residue of each site
     pose_sites      sites that say how the molecule lies in space
     has_torsion     the torsions of each residue
+    rotation_needs  residues that the rotation of each residue's frame is made of
+    torsion_needs   residues that each torsion is made of
 """
+
+from copy import copy
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -24,6 +29,7 @@ from trajgen.surrogate.backbone_chain import BackboneChain
 from trajgen.surrogate.heavy_atoms import HeavyAtoms, HeavyGeometry, backbone_frames
 
 MIN_BEADS = 3
+Moved = TypeVar("Moved", "AlphaCarbons", "AllHeavyAtoms")
 
 
 class AlphaCarbons:
@@ -46,6 +52,9 @@ class AlphaCarbons:
         self.site_residues = torch.arange(beads.n_beads)
         self.pose_sites = torch.ones(beads.n_beads, dtype=torch.bool)
         self.has_torsion = torch.zeros(beads.n_beads, 0, dtype=torch.bool)
+        middle = torch.arange(beads.n_beads).clamp(1, beads.n_beads - 2)
+        self.rotation_needs = middle[:, None] + torch.arange(-1, 2)
+        self.torsion_needs = torch.zeros(beads.n_beads, 0, 4, dtype=torch.int64)
 
     def frames(self, positions_nm: Float[Tensor, "*frames sites 3"]) -> RigidFrames:
         """Return the rigid frame of each bead, from three consecutive ones."""
@@ -84,13 +93,7 @@ class AlphaCarbons:
 
     def to(self, device: torch.device) -> "AlphaCarbons":
         """Return it on a device."""
-        moved = AlphaCarbons(self.beads)
-        moved.site_residues = self.site_residues.to(device)
-        moved.pose_sites, moved.has_torsion = (
-            self.pose_sites.to(device),
-            self.has_torsion.to(device),
-        )
-        return moved
+        return _tensors_moved(self, device)
 
 
 class AllHeavyAtoms:
@@ -108,6 +111,11 @@ class AllHeavyAtoms:
         self.site_residues = _site_residues(atoms)
         self.pose_sites = torch.zeros(atoms.topology.n_atoms, dtype=torch.bool)
         self.pose_sites[atoms.backbone.flatten()] = True
+        self.rotation_needs = self.site_residues[atoms.backbone]
+        # What is no torsion needs nothing that is not there: its atoms stand as zeros.
+        own = torch.arange(atoms.n_residues)[:, None, None]
+        needs = self.site_residues[atoms.torsion_atoms]
+        self.torsion_needs = torch.where(atoms.has_torsion[..., None], needs, own)
 
     @classmethod
     def measure(
@@ -186,10 +194,18 @@ class AllHeavyAtoms:
     def to(self, device: torch.device) -> "AllHeavyAtoms":
         """Return it on a device."""
         chains = [BackboneChain(c.lengths_nm.to(device), c.angles.to(device)) for c in self.chains]
-        moved = AllHeavyAtoms(self.geometry.to(device), tuple(chains))
-        moved.site_residues = self.site_residues.to(device)
-        moved.pose_sites = self.pose_sites.to(device)
+        moved = _tensors_moved(self, device)
+        moved.geometry, moved.chains = self.geometry.to(device), tuple(chains)
         return moved
+
+
+def _tensors_moved(resolution: Moved, device: torch.device) -> Moved:
+    """Return a copy whose own tensors lie on a device."""
+    moved = copy(resolution)
+    for name, value in vars(resolution).items():
+        if isinstance(value, Tensor):
+            setattr(moved, name, value.to(device))
+    return moved
 
 
 def chain_runs(atoms: HeavyAtoms) -> list[slice]:

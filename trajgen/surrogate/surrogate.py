@@ -22,6 +22,7 @@ from trajgen.surrogate.tokens import (
     channels_in_use,
     decode,
     encode,
+    known_channels,
     reference_frames,
     superpose_on_reference,
 )
@@ -129,8 +130,8 @@ class EncodedWindows:
     """Windows as the network takes them.
 
     Attributes:
-        tokens: whitened, normalised tokens; those of unknown cells mean something in training
-            only.
+        tokens: whitened, normalised tokens, zero where a channel of a known cell depends on an
+            unknown one; those of unknown cells mean something in training only.
         inputs: what the network is told besides noisy tokens.
         elapsed_ps: time of each cell since the key frame; infinite where its residue is not in it.
         reference: what tokens are relative to.
@@ -335,6 +336,7 @@ def encode_windows(
     elapsed_ps = time_since_key_frame(known, times.times_ps)[..., None]
     elapsed_ps = torch.where(reference.own[:, None], elapsed_ps, torch.inf)
     tokens = normalised(aligned, elapsed_ps)
+    tokens = torch.where(known[..., None] & ~known_channels(known, resolution), 0.0, tokens)
     template = molecule.template_nm.expand(len(tokens), 1, -1, -1)
     nothing = torch.zeros_like(known[:, :1])
     template = superpose_on_reference(template, nothing, reference, resolution)

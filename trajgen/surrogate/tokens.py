@@ -61,6 +61,24 @@ def channels_in_use(resolution: Resolution) -> Bool[Tensor, "residues channels"]
     return torch.cat([has.new_ones(len(has), FRAME_CHANNELS), has, has], dim=1)
 
 
+def known_channels(
+    known: Bool[Tensor, "*windows residues"], resolution: Resolution
+) -> Bool[Tensor, "*windows residues channels"]:
+    """Return the channels of known cells that follow from known cells alone.
+
+    Beside an unknown residue, the rotation of a bead and the torsions about the peptide bond also
+    depend on where that one is.
+    """
+    own = known[..., None]
+    rotation = own & known[..., resolution.rotation_needs].all(dim=-1, keepdim=True)
+    turned = own & known[..., resolution.torsion_needs].all(dim=-1)
+    widths = (ROTATION.start, ROTATION.stop - ROTATION.start)
+    shape = known.shape
+    return torch.cat(
+        [own.expand(*shape, widths[0]), rotation.expand(*shape, widths[1]), turned, turned], dim=-1
+    )
+
+
 @dataclass(frozen=True)
 class TokenScale:
     """Mean and standard deviation of each channel by the time since the key frame.
