@@ -15,7 +15,7 @@ from trajgen.surrogate.checkpoints import save_surrogate
 from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.forward import forward
 from trajgen.surrogate.surrogate import Surrogate
-from trajgen.surrogate.tokens import TokenScale
+from trajgen.surrogate.tokens import TRANSLATION, TokenScale
 from trajgen.surrogate.transformer import DIMENSIONS, Prepared, TrajectoryTransformer
 
 STARTS = wobbling_chain(5, 7)
@@ -75,11 +75,15 @@ class Narrowing(TrajectoryTransformer):
 
 
 def narrowing(surrogate: Surrogate) -> Surrogate:
-    """Return a model whose frames all lie equally far about their key frame, at any lag."""
+    """Return a model whose frames all lie equally far about their key frame, at any lag.
+
+    Its beads are no chain: nothing keeps their bonds.
+    """
     scale = surrogate.molecule.scale
     mean, std = (values[-2:-1].repeat(2, 1) for values in (scale.mean, scale.std))
+    mean[:, TRANSLATION], std[:, TRANSLATION] = 0.0, 0.05
     flat = TokenScale(scale.times_ps[:1], mean, std)
-    molecule = replace(surrogate.molecule, scale=flat, lags_ps=(0.01, 100.0))
+    molecule = replace(surrogate.molecule, scale=flat, chain=None, lags_ps=(0.01, 100.0))
     return Surrogate(Narrowing(0.1), surrogate.settings, molecule)
 
 

@@ -10,15 +10,16 @@ from toy_chain import LAG_PS, TOPOLOGY
 from trajgen.surrogate.filling import interpolate
 from trajgen.surrogate.ranking import ranked, score_path
 from trajgen.surrogate.surrogate import Surrogate, WindowTimes
+from trajgen.surrogate.tokens import channel_count
 
 
 def test_broken_and_unlikely_paths_come_last(surrogate: Surrogate):
-    paths = interpolate(surrogate, STARTS[0], STARTS[1], 6, 4, LAG_PS, SETTINGS, 3)
+    paths = interpolate(surrogate, STARTS[0], STARTS[1], 6, 4, LAG_PS, SETTINGS, 0)
     positions, alive = paths.positions_nm.copy(), paths.alive.copy()
-    positions[0, 3, 2] += 0.15  # a bond that no chain has
+    positions[0, 1:-1, 2] += 0.15  # bonds that no chain has
     positions[1, 1:], alive[1, 1:] = np.nan, False
     rng = np.random.default_rng(0)
-    positions[2, 1:-1] += rng.normal(scale=0.012, size=positions[2, 1:-1].shape)
+    positions[2, 1:-1] += rng.normal(scale=0.008, size=positions[2, 1:-1].shape)
     spoilt = replace(paths, positions_nm=positions.astype(np.float32), alive=alive)
     best_first, scores = ranked(surrogate, spoilt, LAG_PS, SETTINGS, 1)
     assert np.array_equal(best_first.positions_nm[0], positions[3])
@@ -44,7 +45,7 @@ def test_the_likelihood_does_not_change_when_frames_are_turned(surrogate: Surrog
     known = torch.zeros(1, 5, TOPOLOGY.n_beads, dtype=torch.bool)
     known[:, 0] = True
     times = WindowTimes.even(1, 5, LAG_PS, 300.0, torch.device("cpu"))
-    probe = torch.ones(1, 5, TOPOLOGY.n_beads, 9)
+    probe = torch.ones(1, 5, TOPOLOGY.n_beads, channel_count(0))
     first = surrogate.log_likelihood(positions, known, times, probe, SETTINGS)
     turned = positions.flip(-1) * torch.tensor([1.0, 1.0, -1.0]) + 2.0
     second = surrogate.log_likelihood(turned, known, times, probe, SETTINGS)

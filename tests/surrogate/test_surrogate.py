@@ -12,6 +12,7 @@ from trajgen.surrogate.checkpoints import load_surrogate, save_surrogate
 from trajgen.surrogate.conditioning import forward_mask, interpolate_mask
 from trajgen.surrogate.sampler import SamplerSettings
 from trajgen.surrogate.surrogate import Surrogate, WindowTimes
+from trajgen.surrogate.tokens import channel_count
 
 BEADS = TOPOLOGY.n_beads
 SETTINGS = SamplerSettings(evaluations=4)
@@ -20,7 +21,7 @@ TIMES = WindowTimes.even(3, 6, LAG_PS, 300.0, torch.device("cpu"))
 
 def windows_and_noise() -> tuple[torch.Tensor, torch.Tensor]:
     positions = torch.from_numpy(wobbling_chain(18, 5)).view(3, 6, BEADS, 3)
-    noise = torch.randn(3, 6, BEADS, 9, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(3, 6, BEADS, channel_count(0), generator=torch.Generator().manual_seed(0))
     return positions, noise
 
 

@@ -11,11 +11,13 @@ from trajgen.geometry.superposition import rmsd
 from trajgen.surrogate.conditioning import forward_mask
 from trajgen.surrogate.resolutions import AlphaCarbons
 from trajgen.surrogate.tokens import (
+    BOND_LENGTH,
     FRAME_CHANNELS,
     ROTATION,
     TRANSLATION,
     Reference,
     TokenScale,
+    channel_count,
     decode,
     encode,
     reference_frames,
@@ -75,6 +77,7 @@ def moved(positions: Tensor, seed: int) -> Tensor:
 def test_the_layout_names_every_channel_once():
     channels = list(range(FRAME_CHANNELS))
     assert channels[TRANSLATION] + channels[ROTATION] == channels
+    assert channel_count(0) == BOND_LENGTH + 1 == FRAME_CHANNELS + 1
 
 
 @given(seed=st.integers(0, 10_000), beads=st.integers(3, 12))
@@ -109,7 +112,10 @@ def test_the_key_frame_has_the_token_of_no_motion():
     positions = chains(0, BATCH, FRAMES, BEADS)
     tokens, _ = tokens_of(positions, known_of(BATCH, FRAMES, BEADS), positions[0, 0])
     still = torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 1, 0])
-    assert (tokens[:, 0] - still).abs().max() < 1e-5
+    assert (tokens[:, 0, :, :FRAME_CHANNELS] - still).abs().max() < 1e-5
+    bonds = (positions[:, 0, 1:] - positions[:, 0, :-1]).norm(dim=-1)
+    lengths = torch.cat([bonds[:, :1], bonds], dim=1)  # the first bead has the bond of the next
+    assert (tokens[:, 0, :, BOND_LENGTH] - lengths).abs().max() < 1e-5
 
 
 def test_a_mirror_image_has_other_tokens():

@@ -11,6 +11,7 @@ from trajgen.geometry.rotations import random_rotations
 from trajgen.residues import N_BEAD_TYPES
 from trajgen.surrogate.key_frame import pair_features
 from trajgen.surrogate.surrogate import Surrogate, WindowTimes, encode_windows
+from trajgen.surrogate.tokens import channel_count
 from trajgen.surrogate.transformer import DIMENSIONS, TrajectoryTransformer, WindowInputs
 
 
@@ -39,7 +40,7 @@ def velocity(network: TrajectoryTransformer, *arguments: object) -> torch.Tensor
 
 def noisy(seed: int = 1) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(4, 6, TOPOLOGY.n_beads, 9, generator=generator)
+    return torch.randn(4, 6, TOPOLOGY.n_beads, channel_count(0), generator=generator)
 
 
 T = torch.linspace(0.1, 0.9, 4)

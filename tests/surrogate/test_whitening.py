@@ -10,6 +10,7 @@ from trajgen.surrogate.resolutions import AlphaCarbons
 from trajgen.surrogate.tokens import (
     TRANSLATION,
     Reference,
+    channel_count,
     encode,
     reference_frames,
     superpose_on_reference,
@@ -93,7 +94,8 @@ def test_normal_numbers_are_displacements_with_the_covariance_of_the_springs(
     springs = springs_of(windows)
     _, reference = referenced(windows)
     change = whitening(reference, springs, torch.ones_like(reference.own))
-    noise = torch.randn(20, 4000, BEADS, 9, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(20, 4000, BEADS, channel_count(0), generator=generator)
     positions = reference.frames[:, None].apply(change.colour(noise)[..., TRANSLATION])
     moves = (positions - change.centre_nm[:, None]).flatten(-2)[0]
     wanted = change.root[0] @ change.root[0]

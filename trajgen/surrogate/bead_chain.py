@@ -27,10 +27,19 @@ class BeadChain:
     def mended(
         self,
         positions_nm: Float[Tensor, "*frames beads 3"],
+        lengths_nm: Float[Tensor, "*frames beads"],
         mobile: Bool[Tensor, "*frames beads"],
     ) -> Float[Tensor, "*frames beads 3"]:
-        """Return chains with bonds that are within their range, nm."""
-        return project_bonds(positions_nm, self.bonds, self.bond_range_nm, mobile)
+        """Return chains with bonds of given lengths, brought into the range of the data, nm.
+
+        Args:
+            positions_nm: chains.
+            lengths_nm: length of the bond of each bead to the one before.
+            mobile: beads that may move.
+        """
+        shortest, longest = self.bond_range_nm
+        wanted = lengths_nm[..., self.bonds.amax(dim=1)].clamp(shortest, longest)
+        return project_bonds(positions_nm, self.bonds, wanted, mobile)
 
     def to(self, device: torch.device) -> "BeadChain":
         """Return it on a device."""

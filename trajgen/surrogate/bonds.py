@@ -1,9 +1,9 @@
-"""Generated chains put back onto the bond lengths that the molecule has.
+"""Generated chains put onto the bond lengths that were generated beside them.
 
 The distance of consecutive C-alpha atoms is all but rigid (a spread of 0.006 nm), and a network
-that is a little wrong about large motions is much too wrong about it. So bonds of generated beads
-that lie outside the range of the training data are moved to its edge, by the iteration of SHAKE
-(Ryckaert, Ciccotti and Berendsen, J. Comput. Phys. 23, 327 (1977)). Data lie inside, and stay.
+that is a little wrong about large motions is much too wrong about it. So it says the length of
+each bond besides, and beads are moved until they have it, by the iteration of SHAKE (Ryckaert,
+Ciccotti and Berendsen, J. Comput. Phys. 23, 327 (1977)). Chains that have it stay.
 """
 
 import torch
@@ -30,15 +30,15 @@ def bond_range(
 def project_bonds(
     positions_nm: Float[Tensor, "*batch beads 3"],
     bonds: Int64[Tensor, "bonds 2"],
-    range_nm: Float[Tensor, "2 bonds"],
+    lengths_nm: Float[Tensor, "*batch bonds"],
     mobile: Bool[Tensor, "*batch beads"],
 ) -> Float[Tensor, "*batch beads 3"]:
-    """Move mobile beads until all bonds lie within their range, as nearly as the sweeps reach.
+    """Move mobile beads until all bonds have their lengths, as nearly as the sweeps reach.
 
     Args:
         positions_nm: chains.
         bonds: pairs of beads.
-        range_nm: smallest and largest length of each bond.
+        lengths_nm: length that each bond is to have.
         mobile: beads that may move; a bond between two that may not is left alone.
     """
     positions = positions_nm.clone()
@@ -52,9 +52,9 @@ def project_bonds(
             i, j = bonds[colour, 0], bonds[colour, 1]
             step = positions[..., j, :] - positions[..., i, :]
             length = step.norm(dim=-1).clamp(min=1e-6)
-            wanted = length.clamp(min=range_nm[0, colour], max=range_nm[1, colour])
             both = (share[..., i] + share[..., j]).clamp(min=1.0)
-            move = (((length - wanted) / length) / both)[..., None] * step
+            excess = length - lengths_nm[..., colour]
+            move = (excess / length / both)[..., None] * step
             positions[..., i, :] += share[..., i, None] * move
             positions[..., j, :] -= share[..., j, None] * move
     return positions

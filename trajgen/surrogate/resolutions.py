@@ -10,7 +10,7 @@ beads), and its sites (beads, or atoms) follow from these. Both have the same at
     pose_sites      sites that say how the molecule lies in space
     has_torsion     the torsions of each residue
     rotation_needs  residues that the rotation of each residue's frame is made of
-    torsion_needs   residues that each torsion is made of
+    inner_needs     residues that each channel besides the frame is made of
 """
 
 from copy import copy
@@ -54,7 +54,9 @@ class AlphaCarbons:
         self.has_torsion = torch.zeros(beads.n_beads, 0, dtype=torch.bool)
         middle = torch.arange(beads.n_beads).clamp(1, beads.n_beads - 2)
         self.rotation_needs = middle[:, None] + torch.arange(-1, 2)
-        self.torsion_needs = torch.zeros(beads.n_beads, 0, 4, dtype=torch.int64)
+        #: The bond of each bead: to the bead before, and of the first bead of a chain to the next.
+        self.bonded = torch.tensor(_own_bonds(beads))
+        self.inner_needs = self.bonded[:, None]
 
     def frames(self, positions_nm: Float[Tensor, "*frames sites 3"]) -> RigidFrames:
         """Return the rigid frame of each bead, from three consecutive ones."""
@@ -66,26 +68,18 @@ class AlphaCarbons:
         """Return no torsions."""
         return positions_nm[..., :0]
 
+    def bond_lengths(
+        self, positions_nm: Float[Tensor, "*frames sites 3"]
+    ) -> Float[Tensor, "*frames residues"]:
+        """Return the length of the bond of each bead, nm."""
+        one, other = self.bonded.unbind(-1)
+        return (positions_nm[..., other, :] - positions_nm[..., one, :]).norm(dim=-1)
+
     def alpha_carbons(
         self, positions_nm: Float[Tensor, "*frames sites 3"]
     ) -> Float[Tensor, "*frames residues 3"]:
         """Return the beads."""
         return positions_nm
-
-    def positions(
-        self,
-        frames: RigidFrames,
-        torsions: Float[Tensor, "*frames residues torsions"],
-        held: Bool[Tensor, "*frames residues"],
-    ) -> Float[Tensor, "*frames sites 3"]:
-        """Return the origins of the frames.
-
-        Args:
-            frames: rigid frame of each bead.
-            torsions: none.
-            held: beads whose frames are known; none is moved for the sake of others.
-        """
-        return frames.origins
 
     def tensors(self) -> dict[str, Tensor]:
         """Return nothing: the topology says all."""
@@ -115,7 +109,8 @@ class AllHeavyAtoms:
         # What is no torsion needs nothing that is not there: its atoms stand as zeros.
         own = torch.arange(atoms.n_residues)[:, None, None]
         needs = self.site_residues[atoms.torsion_atoms]
-        self.torsion_needs = torch.where(atoms.has_torsion[..., None], needs, own)
+        torsion_needs = torch.where(atoms.has_torsion[..., None], needs, own)
+        self.inner_needs = torch.cat([torsion_needs, torsion_needs], dim=1)  # sines and cosines
 
     @classmethod
     def measure(
@@ -206,6 +201,14 @@ def _tensors_moved(resolution: Moved, device: torch.device) -> Moved:
         if isinstance(value, Tensor):
             setattr(moved, name, value.to(device))
     return moved
+
+
+def _own_bonds(beads: BeadTopology) -> list[tuple[int, int]]:
+    before = {max(pair): (min(pair), max(pair)) for pair in beads.bonds}
+    after = {min(pair): (min(pair), max(pair)) for pair in beads.bonds}
+    # A bead without a bond has that of another: there is no length of its own to be told.
+    some = next(iter(before.values()), (0, 1))
+    return [before.get(bead, after.get(bead, some)) for bead in range(beads.n_beads)]
 
 
 def chain_runs(atoms: HeavyAtoms) -> list[slice]:

@@ -16,6 +16,7 @@ from trajgen.surrogate.interpolant import PathName
 from trajgen.surrogate.resolutions import Resolution
 from trajgen.surrogate.sampler import SamplerSettings, integrate, log_density
 from trajgen.surrogate.tokens import (
+    BOND_LENGTH,
     Reference,
     TokenScale,
     channel_count,
@@ -221,7 +222,7 @@ class Surrogate:
         given = known[..., molecule.resolution.site_residues]
         decoded = torch.where(given[..., None], windows.aligned_nm, decoded)
         if molecule.chain is not None:
-            decoded = molecule.chain.mended(decoded, ~given)
+            decoded = molecule.chain.mended(decoded, tokens[..., BOND_LENGTH], ~given)
         key = known.any(dim=2).int().argmax(dim=1)
         is_key = torch.arange(known.shape[1], device=known.device) == key[:, None]
         return torch.where((given & is_key[:, :, None])[..., None], positions_nm, decoded)

@@ -1,10 +1,11 @@
 """Tokens of residues: encode and decode side by side.
 
 The token of a residue is its rigid frame as seen from a reference frame, a translation and a
-rotation in the continuous six-number form, and the sine and cosine of how far each of its torsions
-has turned since. Every frame of a window is superposed on the reference conformation first, so
-tokens do not change when any frame is rotated or translated; a mirror image has other tokens, since
-superposition and rigid frames keep handedness.
+rotation in the continuous six-number form, and what frames alone do not say well: of atoms the sine
+and cosine of how far each torsion has turned since, of beads the length of the bond to the bead
+before, which is all but rigid and nearly independent of everything else. Every frame of a window is
+superposed on the reference conformation first, so tokens do not change when any frame is rotated or
+translated; a mirror image has other tokens, since superposition and rigid frames keep handedness.
 """
 
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ from torch import Tensor
 from trajgen.geometry.frames import RigidFrames
 from trajgen.geometry.rotations import rotation_from_6d, rotation_to_6d
 from trajgen.geometry.superposition import superpose, superposed
-from trajgen.surrogate.resolutions import Resolution
+from trajgen.surrogate.resolutions import AlphaCarbons, Resolution
 
-#: The layout of a token; nothing else in the program counts its channels. The torsions follow, all
-#: sines before all cosines.
+#: The layout of a token; nothing else in the program counts its channels. Of atoms the torsions
+#: follow, all sines before all cosines; of beads, which have none, the bond length.
 TRANSLATION = slice(0, 3)
 ROTATION = slice(3, 9)
 FRAME_CHANNELS = 9
+BOND_LENGTH = 9
 
 #: No channel has a smaller spread, as if it never changed.
 SMALLEST_SPREAD = 1e-3
@@ -51,13 +53,15 @@ class Reference:
 
 
 def channel_count(torsions: int) -> int:
-    """Return the channels of a token of a residue with so many torsions."""
-    return FRAME_CHANNELS + 2 * torsions
+    """Return the channels of a token of a residue with so many torsions; beads have none."""
+    return FRAME_CHANNELS + (2 * torsions or 1)
 
 
 def channels_in_use(resolution: Resolution) -> Bool[Tensor, "residues channels"]:
     """Return the channels of each residue that mean something: torsions that it has not do not."""
     has = resolution.has_torsion
+    if isinstance(resolution, AlphaCarbons):
+        return has.new_ones(len(has), channel_count(0))
     return torch.cat([has.new_ones(len(has), FRAME_CHANNELS), has, has], dim=1)
 
 
@@ -66,17 +70,15 @@ def known_channels(
 ) -> Bool[Tensor, "*windows residues channels"]:
     """Return the channels of known cells that follow from known cells alone.
 
-    Beside an unknown residue, the rotation of a bead and the torsions about the peptide bond also
-    depend on where that one is.
+    Beside an unknown residue, the rotation of a bead, the length of its bond and the torsions about
+    the peptide bond also depend on where that one is.
     """
     own = known[..., None]
     rotation = own & known[..., resolution.rotation_needs].all(dim=-1, keepdim=True)
-    turned = own & known[..., resolution.torsion_needs].all(dim=-1)
-    widths = (ROTATION.start, ROTATION.stop - ROTATION.start)
-    shape = known.shape
-    return torch.cat(
-        [own.expand(*shape, widths[0]), rotation.expand(*shape, widths[1]), turned, turned], dim=-1
-    )
+    inner = own & known[..., resolution.inner_needs].all(dim=-1)
+    sizes = (TRANSLATION.stop, ROTATION.stop - ROTATION.start)
+    frame = [x.expand(*known.shape, n) for x, n in zip((own, rotation), sizes, strict=True)]
+    return torch.cat([*frame, inner], dim=-1)
 
 
 @dataclass(frozen=True)
@@ -241,9 +243,11 @@ def encode(
 ) -> Float[Tensor, "batch frames residues channels"]:
     """Turn frames that are superposed on the reference into tokens (nm, not normalised)."""
     relative = reference.frames[:, None].invert().compose(resolution.frames(aligned_nm))
+    frame = [relative.origins, rotation_to_6d(relative.rotations)]
+    if isinstance(resolution, AlphaCarbons):
+        return torch.cat([*frame, resolution.bond_lengths(aligned_nm)[..., None]], dim=-1)
     turned = resolution.torsions(aligned_nm) - reference.torsions[:, None]
-    parts = [relative.origins, rotation_to_6d(relative.rotations), turned.sin(), turned.cos()]
-    return torch.cat(parts, dim=-1)
+    return torch.cat([*frame, turned.sin(), turned.cos()], dim=-1)
 
 
 def decode(
@@ -254,6 +258,8 @@ def decode(
 ) -> Float[Tensor, "batch frames sites 3"]:
     """Turn tokens (nm, not normalised) into sites in the pose of the reference.
 
+    Beads lie where their frames do; ``BeadChain.mended`` gives them the bond lengths of the tokens.
+
     Args:
         tokens: tokens.
         reference: what they are relative to.
@@ -261,9 +267,12 @@ def decode(
         held: residues whose frames are known.
     """
     relative = RigidFrames(rotation_from_6d(tokens[..., ROTATION]), tokens[..., TRANSLATION])
+    frames = reference.frames[:, None].compose(relative)
+    if isinstance(resolution, AlphaCarbons):
+        return frames.origins
     sine, cosine = tokens[..., FRAME_CHANNELS:].chunk(2, dim=-1)
     torsions = reference.torsions[:, None] + torch.atan2(sine, cosine)
-    return resolution.positions(reference.frames[:, None].compose(relative), torsions, held)
+    return resolution.positions(frames, torsions, held)
 
 
 def _posing(
