@@ -102,7 +102,8 @@ def load_surrogate(path: Path, device: torch.device, structure: Path | None = No
             for number, topology in enumerate(topologies)
         ]
         torsions = molecules[0].resolution.has_torsion.shape[1]
-        network = TrajectoryTransformer(DIMENSIONS[settings.network.size], torsions)
+        dimensions = DIMENSIONS[settings.network.size]
+        network = TrajectoryTransformer(dimensions, torsions, settings.path)
         network.load_state_dict(_below(checkpoint.weights, "network."))
     except (KeyError, RuntimeError, IndexError) as error:
         raise InputError(
