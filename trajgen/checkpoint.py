@@ -28,8 +28,7 @@ from trajgen.files import (
 )
 from trajgen.settings import read_yaml
 
-#: What the weights of each kind of model mean; raised where they come to mean something else.
-LAYOUT_VERSIONS = {"potential": 1, "surrogate": 2}
+LAYOUT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def save_checkpoint(
         (folder / "settings.yaml").write_text(text, encoding="utf-8")
         full_card = {
             "kind": kind,
-            "layout_version": LAYOUT_VERSIONS[kind],
+            "layout_version": LAYOUT_VERSION,
             "trajgen_version": __version__,
             "model_sha256": sha256_of(folder / "model.safetensors"),
             **card,
@@ -85,10 +84,10 @@ def load_checkpoint(path: Path, kind: str) -> Checkpoint:
     card = read_card(path)
     if card.get("kind") != kind:
         raise InputError(f"checkpoint {path} is a {card.get('kind')}; a {kind} is wanted")
-    if card.get("layout_version") != LAYOUT_VERSIONS[kind]:
+    if card.get("layout_version") != LAYOUT_VERSION:
         raise InputError(
             f"checkpoint {path} has layout version {card.get('layout_version')}, "
-            f"this program reads {LAYOUT_VERSIONS[kind]}; train it again"
+            f"this program reads {LAYOUT_VERSION}; train it again"
         )
     weights_file = path / "model.safetensors"
     if sha256_of(weights_file) != card.get("model_sha256"):

@@ -1,12 +1,7 @@
 import pytest
 import torch
 
-from trajgen.surrogate.interpolant import (
-    PathName,
-    path_coefficients,
-    path_point,
-    velocity_scaling,
-)
+from trajgen.surrogate.interpolant import PathName, path_coefficients, path_point
 
 PATHS: list[PathName] = ["linear", "trigonometric"]
 
@@ -42,17 +37,3 @@ def test_each_window_has_its_own_time():
     noise, data = torch.zeros(2, 3), torch.ones(2, 3)
     point, _ = path_point("linear", noise, data, torch.tensor([0.25, 0.75]))
     assert point.tolist() == [[0.25] * 3, [0.75] * 3]
-
-
-@pytest.mark.parametrize("path", PATHS)
-def test_scaling_is_the_regression_of_the_velocity_of_normal_data(path: PathName):
-    generator = torch.Generator().manual_seed(0)
-    noise, data = torch.randn(2, 5, 100_000, dtype=torch.float64, generator=generator)
-    t = torch.linspace(0, 1, 5, dtype=torch.float64)
-    x, velocity = path_point(path, noise, data, t)
-    scaling = velocity_scaling(path, t)
-    slope = (x * velocity).mean(dim=1) / x.square().mean(dim=1)
-    torch.testing.assert_close(scaling.skip, slope, atol=0.02, rtol=0)
-    torch.testing.assert_close(scaling.inner, 1 / x.std(dim=1), atol=0, rtol=0.01)
-    left = (velocity - scaling.skip[:, None] * x).std(dim=1)
-    torch.testing.assert_close(scaling.outer, left, atol=0, rtol=0.01)

@@ -102,8 +102,7 @@ def load_surrogate(path: Path, device: torch.device, structure: Path | None = No
             for number, topology in enumerate(topologies)
         ]
         torsions = molecules[0].resolution.has_torsion.shape[1]
-        dimensions = DIMENSIONS[settings.network.size]
-        network = TrajectoryTransformer(dimensions, torsions, settings.path)
+        network = TrajectoryTransformer(DIMENSIONS[settings.network.size], torsions)
         network.load_state_dict(_below(checkpoint.weights, "network."))
     except (KeyError, RuntimeError, IndexError) as error:
         raise InputError(

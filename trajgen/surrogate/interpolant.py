@@ -37,32 +37,6 @@ def path_coefficients(path: PathName, t: Float[Tensor, " batch"]) -> Coefficient
     return Coefficients(sine, cosine, rate * cosine, -rate * sine)
 
 
-class Scaling(NamedTuple):
-    """How a network answers for the velocity: skip x + outer f(inner x)."""
-
-    skip: Tensor
-    inner: Tensor
-    outer: Tensor
-
-
-def velocity_scaling(path: PathName, t: Float[Tensor, " batch"]) -> Scaling:
-    """Return the scaling with which a network f is left only what is not known beforehand.
-
-    If data were standard normal numbers, as normalised tokens are in the mean, the velocity at x
-    would be ``skip`` x with a spread of ``outer``, and x itself have a spread of 1 / ``inner``.
-    So f sees and gives numbers of unit spread at all times, and zero is a good first answer: after
-    equation 8 of Karras et al., "Elucidating the design space of diffusion-based generative
-    models" (2022), for a velocity.
-    """
-    alpha, sigma, d_alpha, d_sigma = path_coefficients(path, t)
-    variance = alpha.square() + sigma.square()
-    return Scaling(
-        skip=(alpha * d_alpha + sigma * d_sigma) / variance,
-        inner=variance.rsqrt(),
-        outer=(d_alpha * sigma - alpha * d_sigma) * variance.rsqrt(),
-    )
-
-
 def path_point(
     path: PathName,
     noise: Float[Tensor, "batch *cells"],

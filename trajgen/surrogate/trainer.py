@@ -48,8 +48,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "surrogate-weights"))
             torsions = data[0].molecule.resolution.has_torsion.shape[1]
-            dimensions = DIMENSIONS[settings.model.network.size]
-            network = TrajectoryTransformer(dimensions, torsions, settings.model.path)
+            network = TrajectoryTransformer(DIMENSIONS[settings.model.network.size], torsions)
         self.network = network.to(accelerator.device)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False)
         optimizer = torch.optim.AdamW(

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from trajgen.geometry.frames import RigidFrames
 from trajgen.residues import N_BEAD_TYPES, UNKNOWN_TYPE
 from trajgen.settings import Settings
-from trajgen.surrogate.interpolant import PathName, Scaling, velocity_scaling
 from trajgen.surrogate.key_frame import KeyFrameEncoder
 from trajgen.surrogate.layers import Block, modulate, sinusoids, turns, zero_linear
 from trajgen.surrogate.tokens import channel_count
@@ -92,10 +91,9 @@ class Prepared:
 class TrajectoryTransformer(nn.Module):
     """Transformer over residues and frames, conditioned on flow time, lag and temperature."""
 
-    def __init__(self, dimensions: Dimensions, torsions: int, path: PathName = "linear") -> None:
-        """Build a network for residues with so many torsions, and for velocities of a path."""
+    def __init__(self, dimensions: Dimensions, torsions: int) -> None:
+        """Build a network for residues with so many torsions."""
         super().__init__()
-        self.path: PathName = path
         width, channels = dimensions.width, channel_count(torsions)
         self.dimensions = dimensions
         self.width = width
@@ -156,8 +154,7 @@ class TrajectoryTransformer(nn.Module):
         prepared: Prepared,
     ) -> Float[Tensor, "batch frames beads channels"]:
         """Return the velocity at ``x`` and ``t`` for windows that are prepared already."""
-        scaling = self._scaling(t)
-        return self._velocity(x, scaling, *self._features(x, t, scaling, prepared))
+        return self._velocity(*self._features(x, t, prepared))
 
     def answer(
         self,
@@ -169,25 +166,20 @@ class TrajectoryTransformer(nn.Module):
 
         The latter are up to a constant, and mean something for hidden residues and clean tokens.
         """
-        scaling = self._scaling(t)
-        features, condition = self._features(x, t, scaling, prepared)
+        features, condition = self._features(x, t, prepared)
         types = self.types_out(_mean_over_frames(features, prepared.present))
-        return self._velocity(x, scaling, features, condition), types
-
-    def _scaling(self, t: Float[Tensor, " batch"]) -> Scaling:
-        return Scaling(*(value[:, None, None, None] for value in velocity_scaling(self.path, t)))
+        return self._velocity(features, condition), types
 
     def _features(
         self,
         x: Float[Tensor, "batch frames beads channels"],
         t: Float[Tensor, " batch"],
-        scaling: Scaling,
         prepared: Prepared,
     ) -> tuple[Float[Tensor, "batch frames beads width"], Float[Tensor, "batch width"]]:
         """Return normalised features of all cells, and the conditioning vector."""
         flow_time = self.flow_time(sinusoids(100 * t.float(), self.width, longest=1000.0))
         condition = prepared.condition + flow_time
-        features = self.noisy_in(scaling.inner * x) + prepared.cells
+        features = self.noisy_in(x) + prepared.cells
         cosine, sine = turns(prepared.places, self.width // self.dimensions.heads)
         for block in self.blocks:
             features = block(features, condition, cosine, sine, prepared.present)
@@ -195,13 +187,11 @@ class TrajectoryTransformer(nn.Module):
 
     def _velocity(
         self,
-        x: Float[Tensor, "batch frames beads channels"],
-        scaling: Scaling,
         features: Float[Tensor, "batch frames beads width"],
         condition: Float[Tensor, "batch width"],
     ) -> Float[Tensor, "batch frames beads channels"]:
         shift, scale = self.adapt_out(condition)[:, None, None, :].chunk(2, dim=-1)
-        return scaling.skip * x + scaling.outer * self.project_out(modulate(features, shift, scale))
+        return self.project_out(modulate(features, shift, scale))
 
 
 def _mean_over_frames(
