@@ -28,7 +28,8 @@ from trajgen.files import (
 )
 from trajgen.settings import read_yaml
 
-LAYOUT_VERSION = 1
+#: What the weights of each kind of model mean; raised where they come to mean something else.
+LAYOUT_VERSIONS = {"potential": 1, "surrogate": 2}
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def save_checkpoint(
         (folder / "settings.yaml").write_text(text, encoding="utf-8")
         full_card = {
             "kind": kind,
-            "layout_version": LAYOUT_VERSION,
+            "layout_version": LAYOUT_VERSIONS[kind],
             "trajgen_version": __version__,
             "model_sha256": sha256_of(folder / "model.safetensors"),
             **card,
@@ -84,10 +85,10 @@ def load_checkpoint(path: Path, kind: str) -> Checkpoint:
     card = read_card(path)
     if card.get("kind") != kind:
         raise InputError(f"checkpoint {path} is a {card.get('kind')}; a {kind} is wanted")
-    if card.get("layout_version") != LAYOUT_VERSION:
+    if card.get("layout_version") != LAYOUT_VERSIONS[kind]:
         raise InputError(
             f"checkpoint {path} has layout version {card.get('layout_version')}, "
-            f"this program reads {LAYOUT_VERSION}; train it again"
+            f"this program reads {LAYOUT_VERSIONS[kind]}; train it again"
         )
     weights_file = path / "model.safetensors"
     if sha256_of(weights_file) != card.get("model_sha256"):

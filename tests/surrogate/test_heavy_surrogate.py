@@ -26,7 +26,8 @@ from trajgen.surrogate.filling import interpolate, upsample
 from trajgen.surrogate.forward import forward
 from trajgen.surrogate.inpaint import inpaint
 from trajgen.surrogate.resolutions import AllHeavyAtoms, chain_runs
-from trajgen.surrogate.surrogate import Surrogate
+from trajgen.surrogate.sampler import SamplerSettings
+from trajgen.surrogate.surrogate import Surrogate, WindowTimes, encode_windows
 from trajgen.surrogate.tokens import (
     FRAME_CHANNELS,
     channels_in_use,
@@ -107,6 +108,26 @@ def test_channels_of_known_residues_hang_on_known_residues_alone():
     omega, phi, psi = FRAME_CHANNELS, FRAME_CHANNELS + 1, FRAME_CHANNELS + 2
     hidden = torch.nonzero((used & ~clear)[0, 0, :, : FRAME_CHANNELS + 7]).tolist()
     assert hidden == [[0, psi], [2, omega], [2, phi]]
+
+
+def test_torsions_that_a_residue_lacks_are_zero_and_stay_so(surrogate: Surrogate):
+    """Normalised by a spread that no residue has, the cosine of no torsion would be a thousand."""
+    atoms, positions = wobbling_peptide(6, 1)
+    assert atoms == surrogate.topology
+    windows = torch.from_numpy(positions)[None]
+    known = forward_mask(6, 4)[None]
+    times = WindowTimes.even(1, 6, LAG_PS, 300.0, CPU)
+    encoded = encode_windows(windows, known, None, times, surrogate.molecule)
+    unused = ~channels_in_use(surrogate.molecule.resolution)
+    assert unused.any(dim=0).sum() > 4
+    assert (encoded.tokens * unused == 0).all()
+    assert (encoded.inputs.template_tokens * unused == 0).all()
+    assert encoded.tokens[~known].abs().max() < 20
+    noise = torch.randn(encoded.tokens.shape, generator=torch.Generator().manual_seed(0))
+    made = surrogate.complete(windows, known, times, noise, SamplerSettings(evaluations=4))
+    other = torch.where(unused, noise + 3.0, noise)
+    again = surrogate.complete(windows, known, times, other, SamplerSettings(evaluations=4))
+    assert torch.equal(made, again)
 
 
 def test_whatever_the_tokens_say_the_geometry_is_that_of_the_molecule():

@@ -23,7 +23,7 @@ from trajgen.surrogate.surrogate import (
     WindowTimes,
     encode_windows,
 )
-from trajgen.surrogate.tokens import channel_count, channels_in_use
+from trajgen.surrogate.tokens import channel_count
 from trajgen.surrogate.transformer import WindowInputs
 from trajgen.surrogate.window_source import WindowSource
 
@@ -150,13 +150,14 @@ def ask(
     encoded = encode_windows(shown, known, present, times, molecule, hidden)
     x, target = path_point(settings.path, noise, encoded.tokens, t)
     return Question(
-        x=torch.where(known[..., None], encoded.tokens, x),
+        x=torch.where(known[..., None], encoded.tokens, x) * encoded.used[:, None],
         t=t,
         inputs=encoded.inputs,
         target=target,
         asked=present[:, :, None] & ~known,
-        # The torsions that a hidden residue lacks must be generated as such.
-        used=channels_in_use(molecule.resolution) | hidden[..., None],
+        # Of a hidden residue the network does not know which torsions it lacks: those are asked
+        # too, and stand at zero.
+        used=encoded.used,
     )
 
 

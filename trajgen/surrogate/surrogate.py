@@ -132,7 +132,9 @@ class EncodedWindows:
 
     Attributes:
         tokens: whitened, normalised tokens, zero where a channel of a known cell depends on an
-            unknown one; those of unknown cells mean something in training only.
+            unknown one, and in channels that a residue does not use; those of unknown cells mean
+            something in training only.
+        used: channels that each residue uses; all of them where its type is hidden.
         inputs: what the network is told besides noisy tokens.
         elapsed_ps: time of each cell since the key frame; infinite where its residue is not in it.
         reference: what tokens are relative to.
@@ -141,6 +143,7 @@ class EncodedWindows:
     """
 
     tokens: Float[Tensor, "batch frames beads channels"]
+    used: Bool[Tensor, "batch beads channels"]
     inputs: WindowInputs
     elapsed_ps: Float[Tensor, "batch frames residues"]
     reference: Reference
@@ -258,7 +261,8 @@ class Surrogate:
         self, windows: EncodedWindows, known: Tensor, noise: Tensor, settings: SamplerSettings
     ) -> tuple[Tensor, Prepared]:
         """Return the tokens of windows, and what the network made of the known ones."""
-        prepared, unknown = self.network.prepare(windows.inputs), ~known[..., None]
+        prepared = self.network.prepare(windows.inputs)
+        unknown = ~known[..., None] & windows.used[:, None]
         network = self.network.velocity
         if settings.compile:
             require_compiler(self.device)
@@ -267,7 +271,7 @@ class Surrogate:
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             with products_in(settings.precision, self.device):
                 found = network(x, t, prepared)
-            # Known tokens stand still at their clean values.
+            # Known tokens stand still at their clean values, and what is not used at zero.
             return found.float() * unknown
 
         return integrate(velocity, torch.where(unknown, noise, windows.tokens), settings), prepared
@@ -293,7 +297,7 @@ class Surrogate:
             settings: how the ODE is solved.
         """
         windows = encode_windows(positions_nm, known, None, times, self.molecule)
-        counted = ~known[..., None] & channels_in_use(self.molecule.resolution)
+        counted = ~known[..., None] & windows.used[:, None]
         prepared = self.network.prepare(windows.inputs)
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
@@ -328,11 +332,15 @@ def encode_windows(
     if molecule.chain is not None:
         change = whitening(reference, molecule.chain.springs, mobile=~given.all(dim=1))
 
+    in_use = channels_in_use(resolution)
+
     def normalised(sites_nm: Tensor, elapsed_ps: Tensor) -> Tensor:
         tokens = encode(sites_nm, reference, resolution)
         if change is not None:
             tokens = change.whiten(tokens)
-        return molecule.scale.normalise(tokens, elapsed_ps, reference.borrowed)
+        # A torsion that no residue of the training has is constant: in units of its spread it
+        # would be a thousand.
+        return molecule.scale.normalise(tokens, elapsed_ps, reference.borrowed) * in_use
 
     elapsed_ps = time_since_key_frame(known, times.times_ps)[..., None]
     elapsed_ps = torch.where(reference.own[:, None], elapsed_ps, torch.inf)
@@ -357,7 +365,8 @@ def encode_windows(
         lag_ps=times.lag_ps,
         temperature_K=times.temperature_K,
     )
-    return EncodedWindows(tokens, inputs, elapsed_ps, reference, change, aligned)
+    used = in_use | inputs.hidden[..., None]
+    return EncodedWindows(tokens, used, inputs, elapsed_ps, reference, change, aligned)
 
 
 def time_since_key_frame(
