@@ -264,6 +264,10 @@ def main() -> None:
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
         command.add_argument("--json", type=Path, help="file to write the numbers to")
     arguments = parser.parse_args()
+    if odd := [count for count in arguments.evaluations if count < 2 or count % 2]:
+        raise InputError(
+            f"--evaluations has {odd[0]}; Heun's method takes two a step: give even numbers"
+        )
     fix_threads()
     require_same_arguments(arguments, free=("json", "data", "out", "evaluations", "pictures"))
     if arguments.command == "one":
