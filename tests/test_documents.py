@@ -1,4 +1,4 @@
-"""What the documents name is there: files, functions, tests and commands."""
+"""What the documents name is there: files, functions and tests."""
 
 import re
 from pathlib import Path
@@ -14,6 +14,14 @@ def files_called(ending: str) -> list[Path]:
     return [path for path in found if path.as_posix().endswith(f"/{ending}")]
 
 
+def names_in(document: Path) -> list[tuple[str, str]]:
+    return re.findall(r"`([\w/]+\.py)::?(\w+)`", document.read_text(encoding="utf-8"))
+
+
+def test_the_table_of_measures_names_functions_and_tests() -> None:
+    assert len(names_in(ROOT / "docs" / "metrics.md")) > 150
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_files_that_a_document_links_to_are_there(document: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8"))
@@ -22,10 +30,9 @@ def test_files_that_a_document_links_to_are_there(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_functions_and_tests_that_a_document_names_are_there(document: Path) -> None:
-    named = re.findall(r"`([\w/]+\.py)::?(\w+)`", document.read_text(encoding="utf-8"))
     missing = [
         f"{file}:{name}"
-        for file, name in named
+        for file, name in names_in(document)
         if not any(
             re.search(rf"\b{name}\b", path.read_text(encoding="utf-8"))
             for path in files_called(file)
