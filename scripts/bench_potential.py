@@ -328,7 +328,9 @@ def time_simulation(chains: list[int], device: torch.device, seconds: float) -> 
         potential = make_potential(CHIGNOLIN, blocks=blocks, features=features).to(device)
         for count in chains:
             starts = make_chains(count, 10, seed=7).numpy()
-            settings = SimulationSettings(steps=10**9, save_every=NOISE_BLOCK)
+            settings = SimulationSettings(
+                steps=10**9, save_every=NOISE_BLOCK, recorded=device.type == "cuda"
+            )
             saved = Simulation(potential, starts, settings, seed=8).run(ProgressTask())
             next(saved)  # compiles what is compiled
             begin, steps = time.perf_counter(), 0

@@ -83,6 +83,7 @@ class SimulationSettings(Settings):
         mass_amu: mass of every bead. It sets the time scale alone: the distribution does not depend
             on masses. 12 amu, used by all published C-alpha models, makes the beads light and fast.
         tempering: parallel tempering, None for none.
+        recorded: on a GPU, record a step once and launch it as a whole (a CUDA graph).
     """
 
     steps: int = Field(default=10_000, ge=1)
@@ -93,6 +94,7 @@ class SimulationSettings(Settings):
     temperature_K: float | None = Field(default=None, gt=0)
     mass_amu: float = Field(default=12.0, gt=0)
     tempering: TemperingSettings | None = None
+    recorded: bool = False
 
     @model_validator(mode="after")
     def _has_friction(self) -> "SimulationSettings":

@@ -8,13 +8,14 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from trajgen.potential.dynamics.containment import LONGEST_BOND_NM, longest_bonds
 from trajgen.potential.dynamics.force_field import force_field
 from trajgen.potential.dynamics.integrators import make_integrator
 from trajgen.potential.dynamics.noise import NOISE_BLOCK, ChainNoise
+from trajgen.potential.dynamics.recorded_step import RecordedStep, require_recordable
 from trajgen.potential.dynamics.settings import SimulationSettings
 from trajgen.potential.dynamics.starts import bond_index, require_starts
 from trajgen.potential.dynamics.state import State
+from trajgen.potential.dynamics.step import Step
 from trajgen.potential.dynamics.temperature import KineticTemperature, warn_before
 from trajgen.potential.dynamics.tempering import Exchange
 from trajgen.potential.potential import Potential
@@ -49,17 +50,21 @@ class Simulation:
         self.settings, self.topology = settings, potential.topology
         self.temperatures_K = settings.ladder(settings.temperature_K or potential.temperature_K)
         like = torch.zeros_like(potential.priors.bond.stiffness, requires_grad=False)
+        if settings.recorded:
+            require_recordable(like.device)
         rungs = len(self.temperatures_K)
         replicas = rungs * len(starts_nm)
-        self._force_field = force_field(potential)
-        self._bonds = bond_index(potential).to(like.device)
         kT = like.new_tensor([thermal_energy(t) for t in self.temperatures_K])
         self._integrator = make_integrator(settings, kT.repeat(len(starts_nm))[:, None, None])
         self._noise = ChainNoise(seed, numbers, rungs, potential.topology.n_beads, like)
         self.exchange = Exchange(seed, numbers, self.temperatures_K, like)
         self.kinetic = KineticTemperature(replicas, 3 * starts_nm.shape[1], like.device)
         self.step = 0
-        self.state = self._begin(torch.tensor(starts_nm).to(like).repeat_interleave(rungs, 0))
+        bonds = bond_index(potential).to(like.device)
+        step = Step(force_field(potential), bonds, self._integrator)
+        noise = self._noise.first()
+        self.state = step.begin(torch.tensor(starts_nm).to(like).repeat_interleave(rungs, 0), noise)
+        self._step = RecordedStep(step, self.state, noise) if settings.recorded else step
 
     @property
     def total_steps(self) -> int:
@@ -111,47 +116,15 @@ class Simulation:
         self.kinetic.counts = own.pop("kinetic_counts")
         self.state, self.step = State(**own), step
 
-    def _begin(self, positions_nm: Tensor) -> State:
-        energies, forces = self._force_field(positions_nm)
-        alive = torch.ones(len(positions_nm), dtype=torch.bool, device=positions_nm.device)
-        return State(
-            positions_nm=positions_nm,
-            carried=self._integrator.begin(self._noise.first()),
-            forces=forces,
-            energies=energies,
-            alive=alive,
-            steps_alive=torch.zeros_like(alive, dtype=torch.int64),
-            longest_bond_nm=longest_bonds(positions_nm, self._bonds),
-        )
-
     @torch.no_grad()
     def _advance(self, steps: int) -> None:
         tempering = self.settings.tempering
         for _ in range(steps):
-            self.state = self._stepped(self.state, self._noise.of_step(self.step))
+            self.state = self._step(self.state, self._noise.of_step(self.step))
             self.step += 1
             if tempering is not None and self.step % tempering.exchange_every == 0:
                 attempt = self.step // tempering.exchange_every - 1
                 self.state = self.exchange.apply(self.state, attempt, self._integrator)
-
-    def _stepped(self, state: State, noise: Tensor) -> State:
-        """Return the replicas one step later; nothing here waits for the device."""
-        positions_nm, carried = self._integrator.move(
-            state.positions_nm, state.carried, state.forces, noise
-        )
-        longest_nm = longest_bonds(positions_nm, self._bonds)
-        alive = state.alive & (longest_nm <= LONGEST_BOND_NM)  # false where it is NaN
-        positions_nm = torch.where(alive[:, None, None], positions_nm, state.positions_nm)
-        energies, forces = self._force_field(positions_nm)
-        return State(
-            positions_nm=positions_nm,
-            carried=self._integrator.kick(carried, forces),
-            forces=forces,
-            energies=energies,
-            alive=alive,
-            steps_alive=state.steps_alive + alive,
-            longest_bond_nm=torch.where(state.alive, longest_nm, state.longest_bond_nm),
-        )
 
     @torch.no_grad()
     def _save(self) -> Float32[Tensor, "chains beads 3"]:
