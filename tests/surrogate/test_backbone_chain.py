@@ -80,7 +80,7 @@ def test_frames_and_torsions_that_disagree_meet_between(folded):
             changed[:, number, TORSIONS.index("psi")] += size
             assert (
                 cost(
-                    chain._placed(in_chain(changed), shaken.flatten(1, 2), torch.ones(20, 21)),
+                    chain.place(changed, shaken, free(shaken)),
                     changed,
                     shaken,
                     asked,

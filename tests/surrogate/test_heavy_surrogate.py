@@ -200,6 +200,9 @@ def test_all_tasks_give_whole_molecules(surrogate: Surrogate):
             rollouts.positions_nm[:, :, ca] - rollouts.positions_nm[:, :, cb], axis=-1
         )
         np.testing.assert_allclose(lengths, 0.153, atol=2e-3, err_msg=task)
+    # Hardly trained, it would put many atoms into one place.
+    drawn = torch.from_numpy(made["ensemble"].positions_nm).flatten(0, 1)
+    assert not surrogate.molecule.resolution.overlaps.present(drawn).any()
     assert np.array_equal(made["forward"].positions_nm[:, 0], positions[:3])
     assert np.array_equal(made["upsample"].positions_nm[0, ::4], positions)
     of_known = np.isin(atoms.atom_residues, [0, 3])

@@ -12,12 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.sparse import coo_array
 from scipy.spatial import cKDTree
 
 from trajgen.analysis.measures import Measure
 from trajgen.analysis.ramachandran import outliers
 from trajgen.analysis.torsions import torsion_angles
+from trajgen.data.closest_contacts import (
+    OVERLAP_NM,
+    POLAR_OVERLAP_NM,
+    RADII_NM,
+    closest_contacts,
+)
 from trajgen.data.records import AtomFrames
 from trajgen.data.topology import AtomTopology
 from trajgen.data.torsions import atom_places, find_backbone, find_omega
@@ -34,9 +39,6 @@ BOND_LENGTHS_NM = {
     "SS": (0.203, 0.205), "CH": (0.106, 0.110), "HN": (0.100, 0.104), "HO": (0.096, 0.102),
     "HS": (0.133, 0.135),
 }  # fmt: skip
-
-#: Van der Waals radii of heavy atoms, nm (Bondi 1964, J. Phys. Chem. 68:441).
-RADII_NM = {"C": 0.170, "N": 0.155, "O": 0.152, "S": 0.180, "SE": 0.190}
 
 #: Heavy atoms in one neighbour search; bounds the memory.
 ATOMS_AT_ONCE = 50_000
@@ -57,9 +59,6 @@ CHECKS = (
 class AtomLimits:
     """What an all-atom frame may do.
 
-    The overlaps are those of Word et al. (1999, J. Mol. Biol. 285:1711), as MolProbity has them,
-    but between heavy atoms, since frames need not have hydrogens.
-
     Attributes:
         bond_tolerance_nm: how far a bond may lie outside its typical lengths.
         exploded_bond_nm: a longer bond means that the molecule has come apart.
@@ -70,8 +69,8 @@ class AtomLimits:
 
     bond_tolerance_nm: float = 0.02
     exploded_bond_nm: float = 0.3
-    overlap_nm: float = 0.04
-    polar_overlap_nm: float = 0.06
+    overlap_nm: float = OVERLAP_NM
+    polar_overlap_nm: float = POLAR_OVERLAP_NM
     planar_rad: float = math.radians(30)
 
 
@@ -220,7 +219,7 @@ def _check_clashes(frames: AtomFrames, limits: AtomLimits) -> AtomCheck:
     heavy = np.array([i for i, e in enumerate(elements) if e in RADII_NM], dtype=np.int64)
     left_out = sum(e not in RADII_NM and e != "H" for e in elements)
     reason = f"{left_out} atoms are of elements without a radius" if left_out else None
-    nearest = _smallest_distances(frames.topology, heavy, limits)
+    nearest = closest_contacts(frames.topology, heavy, limits.overlap_nm, limits.polar_overlap_nm)
     n_terms = int((np.triu(nearest, 1) > 0).sum())
     failures = np.zeros(frames.n_frames, dtype=np.int64)
     if n_terms == 0:
@@ -239,23 +238,6 @@ def _check_clashes(frames: AtomFrames, limits: AtomLimits) -> AtomCheck:
         found = np.bincount(pairs[clashing, 0] // len(heavy), minlength=len(part))
         failures[start : start + chunk] = found
     return AtomCheck(failures, n_terms, left_out, reason)
-
-
-def _smallest_distances(
-    topology: AtomTopology, heavy: Int[np.ndarray, " heavy"], limits: AtomLimits
-) -> Float[np.ndarray, "heavy heavy"]:
-    """Return the smallest allowed distance of every pair, zero of atoms up to three bonds apart."""
-    n = topology.n_atoms
-    bonds = np.array(topology.bonds, dtype=np.int64).reshape(-1, 2)
-    one = np.ones(len(bonds))
-    half = coo_array((one, (bonds[:, 0], bonds[:, 1])), shape=(n, n)).tocsr()
-    near = half + half.T + coo_array((np.ones(n), (np.arange(n), np.arange(n))), shape=(n, n))
-    bonded = (near @ near @ near).tocsr()[heavy][:, heavy].toarray() > 0
-    elements = [topology.elements[i].upper() for i in heavy]
-    radii = np.array([RADII_NM[element] for element in elements])
-    polar = np.array([element in ("N", "O") for element in elements])
-    overlap = np.where(polar[:, None] & polar, limits.polar_overlap_nm, limits.overlap_nm)
-    return np.where(bonded, 0.0, radii[:, None] + radii - overlap)
 
 
 def _check_chirality(frames: AtomFrames) -> AtomCheck:

@@ -115,12 +115,11 @@ class BackboneChain:
         """
         # Squares of weights that differ by a hundred take more digits than single precision has.
         wanted = backbone_nm.flatten(-3, -2).double()
-        trust = torch.where(held, HELD_ERROR_NM**-2, FRAME_ERROR_NM**-2).to(wanted)
-        trust = trust.repeat_interleave(3, dim=-1)
+        trust = _trust(held).to(wanted)
         asked = _chain_torsions(torsions.double())
         turns = asked
         for _ in range(STEPS):
-            placed = self._placed(turns, wanted, trust)
+            placed = superposed(self._turned(turns), wanted, trust)
             slopes = _slopes(placed)
             weighted = slopes.mT * trust.repeat_interleave(3, dim=-1)[..., None, :]
             stiff = torch.cat(
@@ -132,13 +131,30 @@ class BackboneChain:
             pull = weighted @ (wanted - placed).flatten(-2)[..., None]
             pull = pull.squeeze(-1) + stiff * torch.nn.functional.pad(away, (0, 6))
             turns = turns + torch.linalg.solve(normal, pull)[..., : turns.shape[-1]]
-        placed = self._placed(turns, wanted, trust).unflatten(-2, (self.n_residues, 3))
+        placed = superposed(self._turned(turns), wanted, trust)
+        placed = placed.unflatten(-2, (self.n_residues, 3))
         return placed.to(backbone_nm), _with_chain_torsions(torsions, turns.to(torsions))
 
-    def _placed(self, turns: Tensor, wanted: Tensor, trust: Tensor) -> Tensor:
+    def place(
+        self,
+        torsions: Float[Tensor, "*frames residues 7"],
+        backbone_nm: Float[Tensor, "*frames residues 3 3"],
+        held: Bool[Tensor, "*frames residues"],
+    ) -> Float[Tensor, "*frames residues 3 3"]:
+        """Return the chain with these torsions, laid upon N, CA and C of another conformation."""
+        wanted, built = backbone_nm.flatten(-3, -2), self.build(torsions).flatten(-3, -2)
+        placed = superposed(built, wanted, _trust(held).to(wanted))
+        return placed.unflatten(-2, (self.n_residues, 3))
+
+    def _turned(self, turns: Tensor) -> Tensor:
         torsions = turns.new_zeros(*turns.shape[:-1], self.n_residues, len(TORSIONS))
-        built = self.build(_with_chain_torsions(torsions, turns)).flatten(-3, -2)
-        return superposed(built, wanted, trust)
+        return self.build(_with_chain_torsions(torsions, turns)).flatten(-3, -2)
+
+
+def _trust(held: Bool[Tensor, "*frames residues"]) -> Float[Tensor, "*frames atoms"]:
+    """Return the weight of each backbone atom's place, nm⁻²."""
+    trust = torch.where(held, HELD_ERROR_NM**-2, FRAME_ERROR_NM**-2)
+    return trust.repeat_interleave(3, dim=-1)
 
 
 def _chain_torsions(

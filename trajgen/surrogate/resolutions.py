@@ -27,6 +27,7 @@ from trajgen.geometry.frames import RigidFrames, chain_frames
 from trajgen.residues import CAPS
 from trajgen.surrogate.backbone_chain import BackboneChain
 from trajgen.surrogate.heavy_atoms import HeavyAtoms, HeavyGeometry, backbone_frames
+from trajgen.surrogate.overlaps import Overlaps
 
 MIN_BEADS = 3
 Moved = TypeVar("Moved", "AlphaCarbons", "AllHeavyAtoms")
@@ -103,6 +104,7 @@ class AllHeavyAtoms:
         self.beads = alpha_carbon_beads(atoms.topology)[0]
         self.has_torsion = atoms.has_torsion
         self.site_residues = _site_residues(atoms)
+        self.overlaps = Overlaps.of(atoms, self.site_residues)
         self.pose_sites = torch.zeros(atoms.topology.n_atoms, dtype=torch.bool)
         self.pose_sites[atoms.backbone.flatten()] = True
         self.rotation_needs = self.site_residues[atoms.backbone]
@@ -177,6 +179,31 @@ class AllHeavyAtoms:
             turned.append(own)
         return self.geometry.build(torch.cat(placed, dim=-3), torch.cat(turned, dim=-2))
 
+    def untangled(
+        self,
+        positions_nm: Float[Tensor, "*frames sites 3"],
+        held: Bool[Tensor, "*frames residues"],
+    ) -> Float[Tensor, "*frames sites 3"]:
+        """Return what ``positions`` gave, with atoms turned apart where they overlap.
+
+        Args:
+            positions_nm: all heavy atoms.
+            held: residues that are known, and are not turned.
+        """
+        sites, known = positions_nm.flatten(0, -3), held.flatten(0, -2)
+        backbone = sites[:, self.geometry.atoms.backbone]
+        runs = list(zip(self.chains, chain_runs(self.geometry.atoms), strict=True))
+
+        def build(torsions: Tensor, rows: Tensor) -> Tensor:
+            chains = [
+                chain.place(torsions[:, run], backbone[rows][:, run], known[rows][:, run])
+                for chain, run in runs
+            ]
+            return self.geometry.build(torch.cat(chains, dim=1), torsions)
+
+        torsions = self.torsions(sites)
+        return self.overlaps.relieved(sites, torsions, known, build).view_as(positions_nm)
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the bond lengths and angles."""
         return {
@@ -191,6 +218,7 @@ class AllHeavyAtoms:
         chains = [BackboneChain(c.lengths_nm.to(device), c.angles.to(device)) for c in self.chains]
         moved = _tensors_moved(self, device)
         moved.geometry, moved.chains = self.geometry.to(device), tuple(chains)
+        moved.overlaps = self.overlaps.to(device)
         return moved
 
 
