@@ -1,9 +1,11 @@
 """Tokens of residues: encode and decode side by side.
 
 The token of a residue is its rigid frame as seen from a reference frame, a translation and a
-rotation in the continuous six-number form, and what frames alone do not say well: of atoms the sine
-and cosine of how far each torsion has turned since, of beads the length of the bond to the bead
-before, which is all but rigid and nearly independent of everything else. Every frame of a window is
+rotation in the continuous six-number form, and what frames alone do not say well: of atoms how far
+the sine and the cosine of each torsion are from those in the reference, of beads the length of the
+bond to the bead before, which is all but rigid and nearly independent of everything else. A torsion
+is not told by the angle it has turned: rotamers are at the same angles wherever it began, and so
+are the differences of sines but for a shift. Every frame of a window is
 superposed on the reference conformation first, so tokens do not change when any frame is rotated or
 translated; a mirror image has other tokens, since superposition and rigid frames keep handedness.
 """
@@ -246,8 +248,8 @@ def encode(
     frame = [relative.origins, rotation_to_6d(relative.rotations)]
     if isinstance(resolution, AlphaCarbons):
         return torch.cat([*frame, resolution.bond_lengths(aligned_nm)[..., None]], dim=-1)
-    turned = resolution.torsions(aligned_nm) - reference.torsions[:, None]
-    return torch.cat([*frame, turned.sin(), turned.cos()], dim=-1)
+    moved = _on_circle(resolution.torsions(aligned_nm)) - _on_circle(reference.torsions[:, None])
+    return torch.cat([*frame, moved], dim=-1)
 
 
 def decode(
@@ -270,9 +272,15 @@ def decode(
     frames = reference.frames[:, None].compose(relative)
     if isinstance(resolution, AlphaCarbons):
         return frames.origins
-    sine, cosine = tokens[..., FRAME_CHANNELS:].chunk(2, dim=-1)
-    torsions = reference.torsions[:, None] + torch.atan2(sine, cosine)
-    return resolution.positions(frames, torsions, held)
+    places = tokens[..., FRAME_CHANNELS:] + _on_circle(reference.torsions[:, None])
+    return resolution.positions(frames, torch.atan2(*places.chunk(2, dim=-1)), held)
+
+
+def _on_circle(
+    torsions: Float[Tensor, "*batch torsions"],
+) -> Float[Tensor, "*batch channels"]:
+    """Return the sines of angles, radian, and their cosines."""
+    return torch.cat([torsions.sin(), torsions.cos()], dim=-1)
 
 
 def _posing(
