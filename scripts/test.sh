@@ -4,6 +4,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" dev
 export OMP_NUM_THREADS=1
 echo "ruff format";   ruff format --check .
 echo "ruff check";    ruff check .
-echo "mypy";          mypy
-echo "import walls";  lint-imports
+echo "mypy, import walls, side by side"
+mypy & types=$!
+lint-imports
+wait "$types"
 echo "pytest";        pytest -n 2 --dist worksteal "$@"

@@ -51,7 +51,7 @@ def trained(folder: Path, steps: int) -> Path:
 
 @pytest.mark.slow
 def test_a_residue_is_told_by_how_the_others_move(tmp_path: Path):
-    model = trained(tmp_path, 400)
+    model = trained(tmp_path, 200)
     for letter, residues in RESIDUES.items():
         topology, frames = BeadTopology.from_residues(residues), chains(letter, 9, 30)
         write_structure(tmp_path / f"{letter}.pdb", topology, frames[0])
