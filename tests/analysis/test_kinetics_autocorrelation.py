@@ -36,16 +36,16 @@ def plain(values: np.ndarray, segments: np.ndarray, n_lags: int) -> np.ndarray:
     return covariance / covariance[0]
 
 
-@pytest.mark.parametrize("max_lag", [1, 7, 39])
+@pytest.mark.parametrize("max_lag", [1, 7, 20, 39])
 def test_agrees_with_plain_sums(max_lag):
     generator = np.random.default_rng(0)
     values = generator.normal(size=(90, 2)).cumsum(axis=0) + 50
     segments = np.repeat([4, 1, 9, 2], [40, 30, 1, 19])
     _, blocks = np.unique(segments, return_inverse=True)
     found = lagged_sums(values, segments, blocks, max_lag).autocorrelation(np.ones(4))
-    assert found.shape == (max_lag + 1, 2)
+    assert found.shape == (min(max_lag, 20) + 1, 2)  # half of the longest segment
     for column in range(2):
-        wanted = plain(values[:, column], segments, max_lag + 1)
+        wanted = plain(values[:, column], segments, len(found))
         np.testing.assert_allclose(found[:, column], wanted, atol=1e-10)
 
 

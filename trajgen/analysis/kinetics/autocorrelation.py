@@ -76,7 +76,7 @@ def lagged_sums(
         values: a column for each quantity.
         segments: segment of each frame.
         blocks: block of each frame, counted from 0: unions of segments, or stretches of one.
-        max_lag_frames: longest lag in frames; no longer than the longest segment is kept.
+        max_lag_frames: longest lag in frames; no longer than half of the longest segment is kept.
     """
     return _lagged_sums(values, segments, blocks, max_lag_frames, 1)
 
@@ -154,7 +154,8 @@ def _lagged_sums(
     if max_lag_frames < 1:
         raise InputError(f"max_lag_frames is {max_lag_frames}; give at least 1")
     longest = int(np.unique(segments, return_counts=True)[1].max(initial=0))
-    n_lags = min(max_lag_frames + 1, longest)
+    # Beyond half of a segment its two ends are compared, and they are one observation.
+    n_lags = min(max_lag_frames, longest // 2) + 1 if longest else 0
     n_blocks = int(blocks.max(initial=-1)) + 1
     n_columns = values.shape[1]
     centre = values.mean(axis=0) if len(values) else np.zeros(n_columns)

@@ -92,7 +92,7 @@ def judgement(measure: Measure) -> Cell:
 
 def times_text(times: float) -> str:
     """Return a ratio in two digits, or as a whole number where it is large."""
-    return f"{times:.2g}" if times < 100 else f"{times:.0f}"
+    return f"{times:.1f}" if times < 10 else f"{times:.0f}"
 
 
 def _number(value: float, unit: str) -> str:

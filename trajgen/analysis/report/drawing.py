@@ -54,7 +54,7 @@ def new_panel() -> tuple[Drawing, Axes]:
     The margins are fixed: room for tick labels of five signs, both axis labels and a title.
     """
     drawing = Drawing(figsize=(PANEL_WIDTH_IN, 2.5))
-    drawing.subplots_adjust(left=0.18, right=0.96, bottom=0.18, top=0.88)
+    drawing.subplots_adjust(left=0.21, right=0.96, bottom=0.18, top=0.88)
     return drawing, drawing.add_subplot()
 
 

@@ -44,7 +44,9 @@ def kinetics_sections(kinetics: Mapping[str, Kinetics | None]) -> list[Section]:
         "The time of a coarse-grained potential is not that of the molecule; its time scales are "
         "shorter, and only their ratios can be right.",
         *reasons,
-        *dict.fromkeys(f"{note}." for entry in measured.values() for note in entry.notes),
+        *dict.fromkeys(
+            f"{note[0].upper()}{note[1:]}." for entry in measured.values() for note in entry.notes
+        ),
     ]
     sets = {"reference": first.reference, **{name: e.samples for name, e in measured.items()}}
     return [Section(title, paragraphs, _tables(measured, sets), _figures(sets))]
