@@ -62,8 +62,9 @@ def coverage_section(content: RunContent) -> Section:
             for entry in evaluated["coverage"][model]:
                 names = [entry["covered"], entry["by"]]
                 named = [model if name == "samples" else name for name in names]
-                if model == MODELS[0] or "samples" in names:
-                    rows.append([str(round), *named, *_coverage_cells(entry)])
+                # The halves of the reference are the same in every round and for every model.
+                when = str(round) if "samples" in names else "every"
+                rows.append([when, *named, *_coverage_cells(entry)])
     header = ["round", "covered", "by", "mean nearest RMSD (nm)", "95 % quantile (nm)"]
     header.append(f"share within {covered['cutoff_nm']:g} nm")
     return Section(
@@ -73,7 +74,7 @@ def coverage_section(content: RunContent) -> Section:
             "superposition. Reference by model asks what the model misses; model by reference asks "
             "what it makes that the reference does not have.",
         ],
-        tables=[Table("Coverage both ways", header, rows)],
+        tables=[Table("Coverage both ways", header, list(dict.fromkeys(map(tuple, rows))))],
     )
 
 
