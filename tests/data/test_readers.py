@@ -183,6 +183,17 @@ def test_starts_must_fit_the_model(tmp_path: Path, beads: BeadFrames) -> None:
         read_starts(path, beads.topology)
 
 
+def test_a_structure_is_one_start(shared_data: Path) -> None:
+    path = shared_data / "fastfolder_pdb" / "chignolin_1uao.pdb"
+    topology = BeadTopology.from_residues(
+        ("GLY", "TYR", "ASP", "PRO", "GLU", "THR", "GLY", "THR", "TRP", "GLY")
+    )
+    starts = read_starts(path, topology)
+    np.testing.assert_array_equal(starts, read_bead_structure(path, topology)[None])
+    with pytest.raises(InputError, match=r"chignolin_1uao\.pdb is of GYDPETGTWG"):
+        read_starts(path, BeadTopology.from_residues(("GLY", "TYR", "ASP")))
+
+
 def test_a_structure_is_read_all_atom_or_alpha_only(shared_data: Path) -> None:
     folder = shared_data / "fastfolder_pdb"
     topology = BeadTopology.from_residues(

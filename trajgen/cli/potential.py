@@ -62,7 +62,7 @@ def simulate(
     ] = None,
     starts: Annotated[
         Path | None,
-        typer.Option("--starts", help=".npz, array 'positions', nm, chains x beads x 3."),
+        typer.Option("--starts", help="Structure (PDB), or .npz with 'positions', nm."),
     ] = None,
     chains: Annotated[
         int | None,
@@ -86,6 +86,7 @@ def simulate(
     \b
     trajgen simulate POTENTIAL --dataset DATASET --chains 64 --steps 100000 \\
         --save-every 100 --out SIM.npz
+    trajgen simulate POTENTIAL --starts NATIVE.pdb --chains 64 --out SIM.npz
     trajgen simulate POTENTIAL --dataset DATASET --out SIM.npz \\
         --set tempering.replicas=4 --set tempering.highest_K=500
 
@@ -112,7 +113,7 @@ def simulate(
         )
         positions = draw_starts(frames.read_all_beads(), 32 if chains is None else chains, seed)
     else:
-        raise InputError("give the starts as --dataset DATASET or as --starts X.npz, one of them")
+        raise InputError("give the starts as --dataset DATASET or as --starts X.pdb, one of them")
     said = provenance("simulate", potential, seed, settings.model_dump(mode="json"))
     done = simulate_to_file(model, positions, settings, seed, out, choose_progress(), said)
     say_whole(done["chains"], done["chains_lost"], done["frames_lost"])

@@ -47,7 +47,7 @@ def read_start(path: Path, surrogate: "Surrogate") -> "np.ndarray":
     from trajgen.data.topology import BeadTopology
 
     topology = surrogate.topology
-    if path.suffix.lower() == ".npz" and isinstance(topology, BeadTopology):
+    if isinstance(topology, BeadTopology):
         return read_starts(path, topology)
     return read_sites(path, topology)[None]
 

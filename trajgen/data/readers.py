@@ -186,11 +186,15 @@ def places_of(
 
 
 def read_starts(path: Path, topology: BeadTopology) -> Float32[np.ndarray, "chains beads 3"]:
-    """Read starting positions from an ``.npz`` file: array ``positions``, nm, chains x beads x 3.
+    """Read starting positions: of a structure file, or from the array ``positions`` of an ``.npz``.
+
+    The latter holds chains x beads x 3 numbers, nm.
 
     Raises:
         InputError: it cannot be read, or does not fit ``topology``.
     """
+    if path.suffix.lower() != ".npz":
+        return read_bead_structure(path, topology)[None]
     arrays = _load_npz(path)
     if "topology" in arrays:
         own = BeadTopology.from_dict(json.loads(str(arrays["topology"])))
