@@ -136,7 +136,9 @@ class RecordingProgress(Progress):
         self._inner = inner
         self._file = file
 
-    def task(self, label: str, total: int, done: int = 0) -> ProgressTask:
+    def task(
+        self, label: str, total: int, done: int = 0, limit_s: float | None = None
+    ) -> ProgressTask:
         """Begin a task that is shown and recorded."""
         return _RecordingTask(self._inner.task(label, total, done), self._file, label, total, done)
 

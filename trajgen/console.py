@@ -2,22 +2,26 @@
 
 import errno
 import logging
+import math
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
 from trajgen.errors import TrajgenError
 from trajgen.files import DISK_FULL
@@ -95,32 +99,50 @@ def choose_progress() -> Progress:
 class TerminalProgress(Progress):
     """Progress bars with the time left, for a terminal."""
 
-    def task(self, label: str, total: int, done: int = 0) -> ProgressTask:
+    def task(
+        self, label: str, total: int, done: int = 0, limit_s: float | None = None
+    ) -> ProgressTask:
         """Begin a bar."""
-        return _BarTask(label, total, done)
+        return _BarTask(label, total, done, limit_s)
 
 
 class LineProgress(Progress):
     """A log line now and then with the share done and the time left."""
 
-    def task(self, label: str, total: int, done: int = 0) -> ProgressTask:
+    def task(
+        self, label: str, total: int, done: int = 0, limit_s: float | None = None
+    ) -> ProgressTask:
         """Begin a task that logs lines."""
-        return _LineTask(label, total, done)
+        return _LineTask(label, total, done, limit_s)
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """The time that the steps left take, or the time until the limit where that is less."""
+
+    def render(self, task: Task) -> Text:
+        limit_s, left = task.fields["limit_s"], task.time_remaining
+        if limit_s is None or task.finished:
+            return super().render(task)
+        until = max(limit_s - (task.elapsed or 0.0), 0.0)
+        seconds = round(until if left is None else min(left, until))
+        return Text(str(timedelta(seconds=seconds)), style="progress.remaining")
 
 
 class _BarTask(ProgressTask):
-    def __init__(self, label: str, total: int, done: int) -> None:
+    def __init__(self, label: str, total: int, done: int, limit_s: float | None) -> None:
         self._bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(),
+            _TimeLeft(),
             TextColumn("{task.fields[status]}"),
             console=Console(stderr=True),
         )
-        self._id = self._bar.add_task(label, total=total, completed=done, status="")
+        self._id = self._bar.add_task(
+            label, total=total, completed=done, status="", limit_s=limit_s
+        )
 
     def __enter__(self) -> "_BarTask":
         self._bar.start()
@@ -139,8 +161,9 @@ class _BarTask(ProgressTask):
 
 
 class _LineTask(ProgressTask):
-    def __init__(self, label: str, total: int, done: int) -> None:
+    def __init__(self, label: str, total: int, done: int, limit_s: float | None) -> None:
         self._label, self._total = label, total
+        self._limit_s = math.inf if limit_s is None else limit_s
         self._begin_done = self._done = done
         self._begin = self._last = time.monotonic()
         self._status = ""
@@ -168,8 +191,11 @@ class _LineTask(ProgressTask):
         if now - self._last < LINE_INTERVAL_S:
             return
         self._last = now
-        rate = (self._done - self._begin_done) / (now - self._begin)
-        left = duration((self._total - self._done) / rate) if rate > 0 else "unknown time"
+        spent = now - self._begin
+        rate = (self._done - self._begin_done) / spent
+        needed = (self._total - self._done) / rate if rate > 0 else math.inf
+        seconds = min(needed, max(self._limit_s - spent, 0.0))
+        left = duration(seconds) if math.isfinite(seconds) else "unknown time"
         tail = f", {self._status}" if self._status else ""
         logger.info("%s: %d/%d, %s left%s", self._label, self._done, self._total, left, tail)
 

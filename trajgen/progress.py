@@ -24,8 +24,13 @@ class ProgressTask:
 class Progress:
     """Makes tasks; this base class is silent and the default everywhere."""
 
-    def task(self, label: str, total: int, done: int = 0) -> ProgressTask:
-        """Begin a piece of work of ``total`` steps, of which ``done`` are done already."""
+    def task(
+        self, label: str, total: int, done: int = 0, limit_s: float | None = None
+    ) -> ProgressTask:
+        """Begin a piece of work of ``total`` steps, of which ``done`` are done already.
+
+        It ends after ``limit_s`` seconds at the latest, however many steps are left then.
+        """
         return ProgressTask()
 
 

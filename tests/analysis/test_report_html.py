@@ -213,7 +213,9 @@ class Steps(Progress):
     def __init__(self):
         self.seen = []
 
-    def task(self, label: str, total: int, done: int = 0) -> ProgressTask:
+    def task(
+        self, label: str, total: int, done: int = 0, limit_s: float | None = None
+    ) -> ProgressTask:
         seen = self.seen
 
         class Task(ProgressTask):

@@ -396,7 +396,9 @@ def test_progress_is_told_all_steps(make_potential):
             told.append(steps)
 
     class Listener(Progress):
-        def task(self, label: str, total: int, done: int = 0) -> ProgressTask:
+        def task(
+            self, label: str, total: int, done: int = 0, limit_s: float | None = None
+        ) -> ProgressTask:
             assert total == 30
             return Task()
 

@@ -70,7 +70,9 @@ class StopAt(Progress, ProgressTask):
     def __init__(self, steps: int) -> None:
         self.left = steps
 
-    def task(self, label: str, total: int, done: int = 0) -> ProgressTask:
+    def task(
+        self, label: str, total: int, done: int = 0, limit_s: float | None = None
+    ) -> ProgressTask:
         self.done_before, self.left = done, self.left - done
         return self
 

@@ -124,7 +124,7 @@ class Killer(ProgressTask):
             os.kill(os.getpid(), signal.SIGKILL)
 
 class Killing(Progress):
-    def task(self, label, total, done=0):
+    def task(self, label, total, done=0, limit_s=None):
         return Killer()
 
 root = Path(sys.argv[1])

@@ -187,7 +187,9 @@ class StopError(Exception):
 class Stopping(Progress):
     """Progress that stops the work after six steps."""
 
-    def task(self, label: str, total: int, done: int = 0) -> ProgressTask:
+    def task(
+        self, label: str, total: int, done: int = 0, limit_s: float | None = None
+    ) -> ProgressTask:
         class Task(ProgressTask):
             steps = 0
 

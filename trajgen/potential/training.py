@@ -153,9 +153,11 @@ class Training:
         if not self.writes:
             progress = SILENT
         began = time.monotonic() - 60 * state.minutes
+        limit = settings.max_minutes
+        limit_s = None if limit is None else 60 * (limit - state.minutes)
         with (
             _deterministic(self.accelerator.device),
-            progress.task("fit", settings.steps, state.step) as task,
+            progress.task("fit", settings.steps, state.step, limit_s) as task,
         ):
             while (done := self._done()) < 1:
                 loss, gap = self._step(done)

@@ -95,7 +95,10 @@ def _accelerator(training: TrainingSettings, device: torch.device, out: Path) ->
 
 def _run(trainer: Trainer, out: Path, identity: dict[str, Any], progress: Progress) -> None:
     training = trainer.settings.training
-    with progress.task("train surrogate", total=training.steps, done=trainer.step) as task:
+    limit_s = None
+    if training.max_minutes is not None:
+        limit_s = 60 * training.max_minutes - trainer.seconds
+    with progress.task("train surrogate", training.steps, trainer.step, limit_s) as task:
         while (fraction := trainer.fraction_done()) < 1:
             loss = trainer.train_step(fraction)
             task.advance(status=f"loss {loss:.3f}")
