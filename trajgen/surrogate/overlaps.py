@@ -5,10 +5,10 @@ t move to the minimum of
 
     Σ (d_ij - c_ij)² / σ_d² over pairs nearer than c_ij  +  Σ (t - t₀)² (1 / σ_t² + m_t / σ_x²)
 
-with the smallest distance c_ij that two atoms may have, and Σ |r|² of the arms of the atoms that a
-torsion moves as m_t: a side chain turns rather than half of the molecule. Steps are those of
-Levenberg and Marquardt with the derivative ∂r/∂t = u × (r - o) of atoms beyond the bond of t, with
-its direction u and its end o. Bond lengths and angles stay as they are; peptide planes too.
+with the smallest distance c_ij that two atoms may have, and m_t = Σ |∂r/∂t|² over the atoms on the
+side of the bond that moves less: a side chain turns rather than half of the molecule. Steps are
+those of Gauss and Newton with the derivative ∂r/∂t = u × (r - o) of atoms beyond the bond of t, its
+direction u and its end o. Bond lengths and angles stay as they are; peptide planes too.
 """
 
 from collections.abc import Callable
