@@ -280,11 +280,11 @@ def test_folder_has_metrics_and_a_whole_report(tmp_path, fluctuating):
 
 @pytest.mark.slow
 def test_the_report_of_a_large_protein_stays_small(tmp_path):
-    beads = BeadTopology.from_residues(("ALA",) * 300)
+    beads = BeadTopology.from_residues(("ALA",) * 200)
     generator = np.random.default_rng(0)
-    line = np.zeros((300, 3))
-    line[:, 0] = 0.38 * np.arange(300)
-    positions = (line + 0.05 * generator.normal(size=(40, 300, 3))).astype(np.float32)
+    line = np.zeros((200, 3))
+    line[:, 0] = 0.38 * np.arange(200)
+    positions = (line + 0.05 * generator.normal(size=(40, 200, 3))).astype(np.float32)
     frames = BeadFrames(beads, positions, np.repeat(np.arange(4), 10), time_step_ps=1.0)
     settings = EvaluationSettings(
         tica_lag_frames=1, bootstrap_resamples=10, floor_splits=2, coverage_frames=20, kinetics=None
