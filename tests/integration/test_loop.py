@@ -114,6 +114,7 @@ def test_the_report_is_whole_and_opens_offline(left_alone: Path) -> None:
         assert title in text
     for title in ("Selection", "Training", "All-atom budget", "Provenance"):
         assert title in text
+    assert text.count("other half of the reference") == 1  # as in every round
 
 
 def test_a_killed_run_ends_like_one_left_alone(left_alone: Path, tmp_path: Path) -> None:
