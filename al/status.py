@@ -140,7 +140,8 @@ class RecordingProgress(Progress):
         self, label: str, total: int, done: int = 0, limit_s: float | None = None
     ) -> ProgressTask:
         """Begin a task that is shown and recorded."""
-        return _RecordingTask(self._inner.task(label, total, done), self._file, label, total, done)
+        inner = self._inner.task(label, total, done, limit_s)
+        return _RecordingTask(inner, self._file, label, total, done)
 
 
 class _RecordingTask(ProgressTask):
