@@ -6,8 +6,10 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress as RichProgress
 
+from al.status import RecordingProgress
 from trajgen import console
 from trajgen.console import LineProgress, duration
+from trajgen.progress import Progress, ProgressTask
 
 
 @pytest.mark.parametrize(
@@ -52,3 +54,15 @@ def test_durations_are_words():
     assert [duration(s) for s in (0.4, 59.6, 3599.0, 7260.0)] == [
         "0 s", "1 min 00 s", "59 min 59 s", "2 h 01 min",
     ]  # fmt: skip
+
+
+def test_what_records_progress_passes_the_limit_on(tmp_path):
+    asked = []
+
+    class Listener(Progress):
+        def task(self, *arguments) -> ProgressTask:
+            asked.append(arguments)
+            return ProgressTask()
+
+    with RecordingProgress(Listener(), tmp_path / "progress.json").task("work", 10, 2, 20.0):
+        assert asked == [("work", 10, 2, 20.0)]
