@@ -18,7 +18,7 @@ from trajgen.analysis.evaluate import (
 from trajgen.analysis.evaluation import SCHEMA_VERSION, compare
 from trajgen.analysis.features import bond_lengths, dihedral_angles
 from trajgen.analysis.kinetics.evaluate_kinetics import KineticsSettings
-from trajgen.analysis.measures import Measure, compare_measures
+from trajgen.analysis.measures import Measure, compare_measures, measures_of_rows
 from trajgen.analysis.resampling import resampled_against, segment_blocks, split_halves
 from trajgen.analysis.wasserstein import wasserstein
 from trajgen.data.records import BeadFrames
@@ -118,6 +118,31 @@ def test_verdict_below_the_floor_is_within_noise():
     assert compare_measures(after, before) == "worse"
     assert compare_measures(replace(before, value=None), after) == "not measured"
     assert compare_measures(replace(before, low=None), after) == "within noise"
+
+
+def test_terms_measured_together_are_those_measured_one_by_one():
+    generator = np.random.default_rng(3)
+    rows, floor = generator.gamma(2.0, size=(40, 6)), generator.gamma(1.0, size=(5, 6))
+    rows[7, 2] = np.inf  # one resample of one term is too large for a number
+    rows[0, 4] = 30.0  # beyond the largest value that there is
+    labels = tuple("abcdef")
+    together = measures_of_rows(labels, "nm", rows, floor, largest=20.0)
+    alone = [
+        measures_of_rows((label,), "nm", rows[:, i : i + 1], floor[:, i : i + 1], largest=20.0)
+        for i, label in enumerate(labels)
+    ]
+    for one, (other,) in zip(together, alone, strict=True):
+        assert (one.label, one.reason) == (other.label, other.reason)
+        assert (one.value is None) == (other.value is None)
+        measured = () if one.value is None else ("value", "low", "high")
+        for name in ("floor_mean", "floor_max", *measured):
+            assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-12)
+    assert [m.value is None for m in together] == [False, False, True, False, False, False]
+    assert together[4].value == 20.0 == together[4].high
+    first = rows[:, 0]
+    low, high = np.quantile(first[1:] - first[1:].mean() + first[0], [0.025, 0.975])
+    assert together[0].low == pytest.approx(min(max(low, 0.0), first[0]))
+    assert together[0].high == pytest.approx(max(high, first[0]))
 
 
 def test_same_seed_same_numbers_and_order_of_segments_does_not_matter(reference, fluctuating):

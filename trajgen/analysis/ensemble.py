@@ -23,7 +23,7 @@ from trajgen.analysis.histograms import (
     reference_edges,
     torsion_edges,
 )
-from trajgen.analysis.measures import Distance, measure_of_rows, unmeasured
+from trajgen.analysis.measures import Distance, measures_of_rows, unmeasured
 from trajgen.analysis.resampling import Weightings
 
 #: Bins of a line and of each axis of a plane, as MDGen has them.
@@ -265,10 +265,7 @@ def _distance(
     largest: float = math.inf,
 ) -> Distance:
     """Turn rows (the value, then its resamples) and floors into measures, per term and pooled."""
-    terms = tuple(
-        measure_of_rows(label, unit, None if rows is None else rows[:, i], floor[:, i], largest)
-        for i, label in enumerate(labels)
-    )
-    mean_rows = None if rows is None else rows.mean(axis=1)
-    pooled = measure_of_rows("mean over terms", unit, mean_rows, floor.mean(axis=1), largest)
-    return Distance(name, method, pooled, terms)
+    mean_rows = None if rows is None else rows.mean(axis=1, keepdims=True)
+    mean_floor = floor.mean(axis=1, keepdims=True)
+    (pooled,) = measures_of_rows(("mean over terms",), unit, mean_rows, mean_floor, largest)
+    return Distance(name, method, pooled, measures_of_rows(labels, unit, rows, floor, largest))

@@ -1,6 +1,7 @@
 """Numbers with units, noise and reasons, as frozen records."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -98,40 +99,64 @@ class Coverage:
     reason: str | None = None
 
 
-def measure_of_rows(
-    label: str,
+def measures_of_rows(
+    labels: Sequence[str],
     unit: str,
-    rows: Float[np.ndarray, " rows"] | None,
-    floor: Float[np.ndarray, " splits"],
+    rows: Float[np.ndarray, "rows terms"] | None,
+    floor: Float[np.ndarray, "splits terms"],
     largest: float = math.inf,
-) -> Measure:
-    """Return a measure from its value and resamples (``rows``, value first) and its floors.
+) -> tuple[Measure, ...]:
+    """Return the measure of each term from its value, its resamples and its floors.
+
+    All terms at once, since a large protein has tens of thousands.
 
     Args:
-        label: what was measured.
+        labels: what was measured, term by term.
         unit: unit of all numbers.
-        rows: None where there are no samples.
+        rows: the value of each term, then its resamples; None where there are no samples.
         floor: the measure between halves of the reference.
-        largest: the largest value that the number can have; the smallest is 0.
+        largest: the largest value that a number can have; the smallest is 0.
     """
-    measure = Measure(
-        label, unit, None, floor_mean=float(floor.mean()), floor_max=float(floor.max())
+    empty = tuple(
+        Measure(label, unit, None, floor_mean=float(mean), floor_max=float(maximum))
+        for label, mean, maximum in zip(labels, floor.mean(axis=0), floor.max(axis=0), strict=True)
     )
     if rows is None:
-        return replace(measure, reason="the samples have no frame that can be measured")
-    if not np.isfinite(rows).all():
-        return replace(measure, reason="the coordinates are too large for a number")
-    value = min(float(rows[0]), largest)  # but for rounding
-    if len(rows) == 1:
-        return replace(measure, value=value, reason="a single frame gives no interval")
-    # A resample of few segments is farther from anything than the sample itself is: without this
-    # bias (Efron, Tibshirani 1993, An Introduction to the Bootstrap, ch. 10) the percentiles
-    # would lie to one side of the value.
-    centred = rows[1:] - rows[1:].mean() + value
-    low, high = (float(end) for end in np.quantile(centred, [0.025, 0.975]))
+        why = "the samples have no frame that can be measured"
+        return tuple(replace(measure, reason=why) for measure in empty)
+    values = np.minimum(rows[0], largest)  # but for rounding
+    lows, highs = _intervals(values, rows[1:], largest)
+    too_large = ~np.isfinite(rows).all(axis=0)
+    measures = []
+    for i, measure in enumerate(empty):
+        if too_large[i]:
+            filled = replace(measure, reason="the coordinates are too large for a number")
+        elif len(rows) == 1:
+            why = "a single frame gives no interval"
+            filled = replace(measure, value=float(values[i]), reason=why)
+        else:
+            low, high = float(lows[i]), float(highs[i])
+            filled = replace(measure, value=float(values[i]), low=low, high=high)
+        measures.append(filled)
+    return tuple(measures)
+
+
+def _intervals(
+    values: Float[np.ndarray, " terms"],
+    resamples: Float[np.ndarray, "resamples terms"],
+    largest: float,
+) -> tuple[Float[np.ndarray, " terms"], Float[np.ndarray, " terms"]]:
+    """Return the ends of the 95 % interval of each term; NaN where there are no resamples."""
+    if not len(resamples):
+        return np.full_like(values, np.nan), np.full_like(values, np.nan)
+    with np.errstate(invalid="ignore", over="ignore"):  # terms too large get a reason instead
+        # A resample of few segments is farther from anything than the sample itself is: without
+        # this bias (Efron, Tibshirani 1993, An Introduction to the Bootstrap, ch. 10) the
+        # percentiles would lie to one side of the value.
+        centred = resamples - resamples.mean(axis=0) + values
+        low, high = np.quantile(centred, [0.025, 0.975], axis=0)
     # Where resamples hardly differ, rounding alone may put the value outside.
-    low, high = max(min(low, value), 0.0), min(max(high, value), largest)
-    return replace(measure, value=value, low=low, high=high)
+    return np.maximum(np.minimum(low, values), 0.0), np.minimum(np.maximum(high, values), largest)
 
 
 def unmeasured(name: str, method: str, unit: str, reason: str) -> Distance:

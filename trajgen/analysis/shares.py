@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 
 from trajgen.analysis.ensemble import Comparison
 from trajgen.analysis.frame_table import FrameTable
-from trajgen.analysis.measures import Measure, Share, measure_of_rows
+from trajgen.analysis.measures import Measure, Share, measures_of_rows
 from trajgen.analysis.nativeness import NativeDistances, at_mirror, at_native
 from trajgen.analysis.resampling import Weightings
 
@@ -56,7 +56,8 @@ def _share(
     rows, known = None, float(np.average(theirs, weights=pair.reference.weights))
     if pair.against is not None:
         rows = _sides(pair.against, np.concatenate([mine, theirs]))[0]
-    samples = measure_of_rows("samples", "share", rows, floor, largest=1.0)
+    column = None if rows is None else rows[:, None]
+    (samples,) = measures_of_rows(("samples",), "share", column, floor[:, None], largest=1.0)
     reference = Measure(
         "reference", "share", known, floor_mean=float(floor.mean()), floor_max=float(floor.max())
     )

@@ -253,7 +253,7 @@ def _measure(
         measure = replace(measure, floor_mean=float(floors.mean()), floor_max=float(floors.max()))
     if len(means) < 3:
         return replace(measure, reason="a single stretch of time gives no interval")
-    # As in measures.measure_of_rows: a resample of few blocks is farther off than all of them are.
+    # As in measures.measures_of_rows: a resample of few blocks is farther off than all of them are.
     centred = np.maximum(means[1:] - means[1:].mean() + value, 0.0)
     low, high = np.quantile(centred, [0.025, 0.975])
     return replace(measure, low=float(low), high=float(high))
