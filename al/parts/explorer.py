@@ -1,6 +1,7 @@
 """The explorer: rollouts of both generators, first evaluated, then searched for new frames."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -134,7 +135,10 @@ class TwoGeneratorExplorer:
                 continue
             atoms = folder / f"{source}_atoms.safetensors"
             if atoms.is_file():
-                heavy.append(_numbered(load_rollouts(atoms), count))
+                # The segment is the number among all candidates.
+                found = load_rollouts(atoms).to_atom_frames()
+                numbers = count + np.arange(found.n_frames, dtype=np.int64)
+                heavy.append(replace(found, segments=numbers, time_step_ps=None))
             parts.append(frames)
             sources.append(np.full(frames.n_frames, number, dtype=np.int64))
             count += frames.n_frames
@@ -231,12 +235,3 @@ def _sites(surrogate: Surrogate, dataset: Dataset) -> StoredPositions:
     return StoredPositions.of_atoms(
         dataset, torch.tensor(dataset.header.atoms.without_hydrogens()[1])
     )
-
-
-def _numbered(rollouts: Rollouts, first: int) -> AtomFrames:
-    """Return the frames that are alive, with their number among all candidates as the segment."""
-    if not isinstance(rollouts.topology, AtomTopology):
-        raise InputError("the rollouts are of beads; wanted are atoms")
-    positions_nm = rollouts.positions_nm[rollouts.alive]
-    numbers = first + np.arange(len(positions_nm), dtype=np.int64)
-    return AtomFrames(rollouts.topology, positions_nm, numbers)

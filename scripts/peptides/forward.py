@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from peptides.sets import as_frames
 from trajgen.analysis.atom_validity import AtomLimits, atom_validity
 from trajgen.analysis.evaluate import EvaluationSettings, Reference, judge, read_samples
 from trajgen.analysis.evaluation import Evaluation
@@ -60,7 +59,7 @@ def rollout(
         "frames_per_s": made / seconds,
         "lost": int((~rollouts.alive[:, -1]).sum()),
     }
-    return as_frames(rollouts), cost
+    return rollouts.to_atom_frames(), cost
 
 
 def occupancy_states(reference: Reference) -> StatesFit:

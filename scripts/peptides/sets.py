@@ -9,9 +9,8 @@ from trajgen.analysis.evaluate import Reference
 from trajgen.analysis.frame_table import slow_coordinates
 from trajgen.analysis.kinetics.states import StateSettings, fit_states
 from trajgen.analysis.kinetics.synthetic import synthetic_trajectories
-from trajgen.data.records import AtomFrames, Rollouts, join_chunks
+from trajgen.data.records import AtomFrames, join_chunks
 from trajgen.data.store import Dataset
-from trajgen.data.topology import AtomTopology
 from trajgen.errors import InputError
 from trajgen.seeding import numpy_generator
 
@@ -31,19 +30,6 @@ def read_run(data: Path, name: str, run: int, interval_ps: float) -> AtomFrames:
         frames = dataset.read_atoms(entry, forces=False).take(chosen).without_hydrogens()
         parts.append(replace(frames, time_step_ps=interval_ps))
     return join_chunks(parts)
-
-
-def as_frames(rollouts: Rollouts) -> AtomFrames:
-    """Return the frames of rollouts of atoms that are alive, a segment for each chain."""
-    if not isinstance(rollouts.topology, AtomTopology):
-        raise InputError("the rollouts are of beads; wanted are atoms")
-    chain, _ = np.nonzero(rollouts.alive)
-    return AtomFrames(
-        rollouts.topology,
-        rollouts.positions_nm[rollouts.alive],
-        chain.astype(np.int64),
-        rollouts.time_step_ps,
-    )
 
 
 def first_ps(frames: AtomFrames, length_ps: float) -> AtomFrames:

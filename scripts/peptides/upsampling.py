@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from peptides.sets import as_frames
 from trajgen.analysis.features import Feature
 from trajgen.analysis.torsions import backbone_torsions, side_chain_torsions
 from trajgen.analysis.upsampling import LAGS_PS, upsampling_measures
@@ -28,7 +27,7 @@ def upsampling_scores(
         surrogate, known.positions_nm, factor, factor * step_ps, settings, seed, progress
     )
     seconds = time.perf_counter() - begin
-    made = as_frames(rollouts)
+    made = rollouts.to_atom_frames()
     joins = np.arange(factor, made.n_frames, factor)
     found: dict[str, Any] = {"frames": made.n_frames, "frames_per_s": made.n_frames / seconds}
     for name, of in (("backbone", backbone_torsions), ("side_chain", side_chain_torsions)):

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trajgen.data import records, sources
-from trajgen.data.frame_files import save_bead_frames
-from trajgen.data.records import BeadFrames, concatenate
+from trajgen.data.frame_files import save_atom_frames, save_bead_frames, save_rollouts
+from trajgen.data.records import AtomFrames, BeadFrames, Rollouts, concatenate
 from trajgen.data.sources import FrameSource, Resolution, open_samples, read_all
 from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
-from trajgen.data.topology import BeadTopology
+from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.data.writers import mdtraj_topology
 from trajgen.errors import InputError
 
@@ -142,3 +142,43 @@ def test_a_structure_file_is_its_own_topology_whatever_beads_are_known(
     trajectory.save_xtc(str(tmp_path / "a.xtc"))
     with pytest.raises(InputError, match="add --topology"):
         open_samples([tmp_path / "a.xtc"], TOPOLOGY, resolution)
+
+
+def test_generated_beads_are_read_from_safetensors(tmp_path: Path) -> None:
+    positions_nm = np.random.default_rng(5).normal(size=(2, 4, 3, 3)).astype(np.float32)
+    alive = np.ones((2, 4), dtype=bool)
+    alive[1, 1:] = False
+    positions_nm[~alive] = np.nan
+    save_rollouts(tmp_path / "sim.safetensors", Rollouts(TOPOLOGY, positions_nm, alive, 2.0))
+    source = open_samples([tmp_path / "sim.safetensors"])
+    assert source.left_out == {"frozen chain": 3}
+    wanted = BeadFrames(TOPOLOGY, positions_nm[alive], np.array([0, 0, 0, 0, 1]), 2.0)
+    require_same(read_all(source), wanted)
+    with pytest.raises(InputError, match="holds beads only"):
+        open_samples([tmp_path / "sim.safetensors"], resolution="heavy")
+
+
+def test_atoms_in_safetensors_are_read_as_heavy_atoms_or_as_beads(tmp_path: Path) -> None:
+    names = ("N", "H", "CA", "C", "N", "CA", "HA")
+    atoms = AtomTopology(
+        names,
+        tuple(name[0] for name in names),
+        (0, 0, 0, 0, 1, 1, 1),
+        ("GLY", "TYR"),
+        (1, 2),
+        (0, 0),
+        (),
+    )
+    positions_nm = np.random.default_rng(6).normal(size=(2, 3, 7, 3)).astype(np.float32)
+    alive = np.ones((2, 3), dtype=bool)
+    save_rollouts(tmp_path / "gen.safetensors", Rollouts(atoms, positions_nm, alive, 5.0))
+    flat, segments = positions_nm.reshape(6, 7, 3), np.array([0, 0, 0, 1, 1, 1])
+    save_atom_frames(tmp_path / "md.safetensors", AtomFrames(atoms, flat, segments, 5.0))
+    for file in ("gen.safetensors", "md.safetensors"):
+        (heavy,) = open_samples([tmp_path / file], resolution="heavy").chunks()
+        np.testing.assert_array_equal(heavy.positions_nm, flat[:, [0, 2, 3, 4, 5]])
+        beads = read_all(open_samples([tmp_path / file]))
+        assert beads.topology.residues == ("GLY", "TYR")
+        np.testing.assert_array_equal(beads.positions_nm, flat[:, [2, 5]])
+        np.testing.assert_array_equal(beads.segments, segments)
+        assert beads.time_step_ps == 5.0

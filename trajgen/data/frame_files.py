@@ -1,6 +1,8 @@
 """Records as single safetensors files, for what passes between processes and steps."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,26 @@ def load_rollouts(path: Path) -> Rollouts:
     )
 
 
+def load_frames(path: Path) -> tuple[BeadFrames | AtomFrames, int]:
+    """Read frames of beads or of atoms, or those frames of rollouts that are alive.
+
+    Returns:
+        The frames, a segment for each chain of rollouts, and the number of frames left out.
+
+    Raises:
+        InputError: the file is missing, damaged, or of another kind.
+    """
+    kind = _read_record(path).get("kind")
+    if kind == "atoms":
+        return load_atom_frames(path), 0
+    if kind != "rollouts":
+        return load_bead_frames(path), 0
+    rollouts = load_rollouts(path)
+    if isinstance(rollouts.topology, AtomTopology):
+        return rollouts.to_atom_frames(), rollouts.n_lost
+    return rollouts.to_frames(), rollouts.n_lost
+
+
 def _arrays(record: Any, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     arrays = {name: getattr(record, name) for name in names}
     return {name: array for name, array in arrays.items() if array is not None}
@@ -108,15 +130,24 @@ def _save(
 
 
 def _load(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    if not path.is_file():
-        raise InputError(f"{path} is missing")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise InputError(f"{path} is damaged ({error})") from error
-    record = json.loads(metadata.get("record", "{}"))
+    record = _read_record(path)
     if record.get("kind") != kind:
         raise InputError(f"{path} holds {record.get('kind', 'something else')}, not {kind}")
-    return arrays, record
+    with _damage_named(path), safe_open(path, framework="numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, record  # noqa: SIM118
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path} is missing")
+    with _damage_named(path), safe_open(path, framework="numpy") as file:
+        record: dict[str, Any] = json.loads((file.metadata() or {}).get("record", "{}"))
+    return record
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except SafetensorError as error:
+        raise InputError(f"{path} is damaged ({error})") from error

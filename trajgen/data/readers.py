@@ -5,7 +5,6 @@ molecule raises InputError.
 """
 
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +23,6 @@ from trajgen.data.trajectories import (
 from trajgen.errors import InputError
 from trajgen.residues import parse_sequence, standard_name
 from trajgen.units import force_factor, length_factor
-
-logger = logging.getLogger(__name__)
 
 #: Median distance of bonded beads outside of which the units of an array must be wrong, nm.
 PLAUSIBLE_BOND_NM = (0.1, 1.0)
@@ -234,8 +231,6 @@ def read_npz_frames(path: Path, topology: Path | BeadTopology | None) -> tuple[B
     if alive.shape != positions.shape[:2] or alive.dtype != bool:
         raise InputError(f"{path}: alive has shape {alive.shape}; wanted is {positions.shape[:2]}")
     lost = int((~alive).sum())
-    if lost:
-        logger.warning("%s: left out %d of %d frames, of frozen chains", path, lost, alive.size)
     chain, _ = np.nonzero(alive)
     step = arrays.get("time_step_ps")
     with _naming(path):

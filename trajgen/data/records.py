@@ -178,13 +178,21 @@ class Rollouts:
         """
         if isinstance(self.topology, AtomTopology):
             raise InputError("the rollouts are of atoms; wanted are C-alpha beads")
+        return BeadFrames(self.topology, *self._alive())
+
+    def to_atom_frames(self) -> AtomFrames:
+        """Return the frames that are alive, a segment for each chain.
+
+        Raises:
+            InputError: they are of beads.
+        """
+        if not isinstance(self.topology, AtomTopology):
+            raise InputError("the rollouts are of beads; wanted are atoms")
+        return AtomFrames(self.topology, *self._alive())
+
+    def _alive(self) -> tuple[np.ndarray, np.ndarray, float | None]:
         chain, _ = np.nonzero(self.alive)
-        return BeadFrames(
-            topology=self.topology,
-            positions_nm=self.positions_nm[self.alive],
-            segments=chain.astype(np.int64),
-            time_step_ps=self.time_step_ps,
-        )
+        return self.positions_nm[self.alive], chain.astype(np.int64), self.time_step_ps
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ frames of a segment follow each other, a segment may go on in the next chunk, an
 comes back.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from trajgen.data.frame_files import load_bead_frames
+from trajgen.data.frame_files import load_frames
+from trajgen.data.mapping import alpha_carbon_beads
 from trajgen.data.readers import read_npz_frames
 from trajgen.data.records import AtomFrames, BeadFrames, join_chunks
 from trajgen.data.store import Dataset
@@ -28,6 +30,8 @@ from trajgen.data.trajectories import (
     require_file,
 )
 from trajgen.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 #: Frames of a trajectory file that are read at a time.
 FILE_CHUNK = 10_000
@@ -94,12 +98,12 @@ def open_samples(
     """Open trajectories, generated chains and datasets of one molecule as one source.
 
     Args:
-        paths: xtc, trr, dcd, nc, h5 or pdb; ``.npz`` as the commands write it (frames of frozen
-            chains are left out and counted); ``.safetensors``; a dataset's folder.
+        paths: xtc, trr, dcd, nc, h5 or pdb; ``.npz`` and ``.safetensors`` as the commands write
+            them (frames of frozen chains are left out and counted); a dataset's folder.
         topology: a structure file for the formats that have none; for an ``.npz`` without one
             also the beads themselves.
-        resolution: C-alpha beads, or the atoms without hydrogens; a dataset has atoms where it
-            came from all-atom frames, an ``.npz`` or ``.safetensors`` file never.
+        resolution: C-alpha beads, or the atoms without hydrogens; a dataset and a
+            ``.safetensors`` file have atoms where they came from atoms, an ``.npz`` never.
 
     Raises:
         InputError: a file that cannot be opened, one without a topology, or files of different
@@ -142,19 +146,20 @@ def read_trajectory(path: Path, topology: Path | BeadTopology | None = None) -> 
 class _Loaded:
     """A file that is read whole."""
 
-    frames: BeadFrames
+    frames: Frames
     lost: int
 
     @property
-    def topology(self) -> BeadTopology:
+    def topology(self) -> Topology:
         return self.frames.topology
 
     def weights(self) -> Iterator[np.ndarray]:
         if self.frames.weights is not None:
             yield self.frames.weights
 
-    def chunks(self) -> Iterator[BeadFrames]:
-        return numbered(self.frames).chunks()
+    def chunks(self) -> Iterator[Frames]:
+        frames: Any = self.frames
+        return iter(numbered(frames).chunks())
 
 
 @dataclass(frozen=True)
@@ -256,14 +261,29 @@ def _open(
         return _Shards(dataset, resolution)
     require_file(path)
     suffix = path.suffix.lower()
-    if resolution == "heavy" and suffix in (".npz", ".safetensors"):
-        raise InputError(f"{path} holds beads only; atoms come from a trajectory or a dataset")
-    if suffix == ".npz":
-        return _Loaded(*read_npz_frames(path, topology))
-    if suffix == ".safetensors":
-        return _Loaded(load_bead_frames(path), 0)
+    if suffix in (".npz", ".safetensors"):
+        frames, lost = read_npz_frames(path, topology) if suffix == ".npz" else load_frames(path)
+        if lost:
+            n = lost + frames.n_frames
+            logger.warning("%s: left out %d of %d frames, of frozen chains", path, lost, n)
+        return _Loaded(_resolved(frames, resolution, path), lost)
     # Beads name no atoms, so a file of atoms needs a structure: one that is given, or its own.
     if suffix in COORDINATE_SUFFIXES and not isinstance(topology, Path):
         raise InputError(f"{path} has no topology of its own; add --topology STRUCTURE.pdb")
     structure = topology if isinstance(topology, Path) else path
     return _Trajectory(path, structure, read_solute(structure), resolution)
+
+
+def _resolved(frames: Frames, resolution: Resolution, path: Path) -> Frames:
+    """Return frames as beads or as heavy atoms."""
+    if isinstance(frames, BeadFrames):
+        if resolution == "heavy":
+            raise InputError(f"{path} holds beads only; its frames have no atoms to measure")
+        return frames
+    if resolution == "heavy":
+        return frames.without_hydrogens()
+    beads, atoms = alpha_carbon_beads(frames.topology)
+    positions_nm = np.ascontiguousarray(frames.positions_nm[:, list(atoms)])
+    return BeadFrames(
+        beads, positions_nm, frames.segments, frames.time_step_ps, weights=frames.weights
+    )
