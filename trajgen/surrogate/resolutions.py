@@ -10,7 +10,8 @@ beads), and its sites (beads, or atoms) follow from these. Both have the same at
     pose_sites      sites that say how the molecule lies in space
     has_torsion     the torsions of each residue
     rotation_needs  residues that the rotation of each residue's frame is made of
-    inner_needs     residues that each channel besides the frame is made of
+    inner_in_use    the inner channels of each residue, those besides its frame, that mean something
+    inner_needs     residues that each inner channel is made of
 """
 
 from copy import copy
@@ -57,6 +58,7 @@ class AlphaCarbons:
         self.rotation_needs = middle[:, None] + torch.arange(-1, 2)
         #: The bond of each bead: to the bead before, and of the first bead of a chain to the next.
         self.bonded = torch.tensor(_own_bonds(beads))
+        self.inner_in_use = torch.ones(beads.n_beads, 1, dtype=torch.bool)
         self.inner_needs = self.bonded[:, None]
 
     def frames(self, positions_nm: Float[Tensor, "*frames sites 3"]) -> RigidFrames:
@@ -69,12 +71,33 @@ class AlphaCarbons:
         """Return no torsions."""
         return positions_nm[..., :0]
 
-    def bond_lengths(
-        self, positions_nm: Float[Tensor, "*frames sites 3"]
-    ) -> Float[Tensor, "*frames residues"]:
-        """Return the length of the bond of each bead, nm."""
+    def inner(
+        self,
+        positions_nm: Float[Tensor, "*frames sites 3"],
+        reference_torsions: Float[Tensor, "*references residues torsions"],
+    ) -> Float[Tensor, "*frames residues channels"]:
+        """Return the length of the bond of each bead, nm; there are no torsions to refer to."""
         one, other = self.bonded.unbind(-1)
-        return (positions_nm[..., other, :] - positions_nm[..., one, :]).norm(dim=-1)
+        bonds_nm = positions_nm[..., other, :] - positions_nm[..., one, :]
+        return bonds_nm.norm(dim=-1, keepdim=True)
+
+    def sites(
+        self,
+        frames: RigidFrames,
+        inner: Float[Tensor, "*frames residues channels"],
+        reference_torsions: Float[Tensor, "*references residues torsions"],
+        held: Bool[Tensor, "*frames residues"],
+    ) -> Float[Tensor, "*frames sites 3"]:
+        """Return the origins of the frames, nm; ``BeadChain.mended`` sees to bond lengths."""
+        return frames.origins
+
+    def untangled(
+        self,
+        positions_nm: Float[Tensor, "*frames sites 3"],
+        held: Bool[Tensor, "*frames residues"],
+    ) -> Float[Tensor, "*frames sites 3"]:
+        """Return the beads as they are: they have no bonds to turn about."""
+        return positions_nm
 
     def alpha_carbons(
         self, positions_nm: Float[Tensor, "*frames sites 3"]
@@ -112,7 +135,9 @@ class AllHeavyAtoms:
         own = torch.arange(atoms.n_residues)[:, None, None]
         needs = self.site_residues[atoms.torsion_atoms]
         torsion_needs = torch.where(atoms.has_torsion[..., None], needs, own)
-        self.inner_needs = torch.cat([torsion_needs, torsion_needs], dim=1)  # sines and cosines
+        # Sines, then cosines.
+        self.inner_in_use = torch.cat([atoms.has_torsion, atoms.has_torsion], dim=1)
+        self.inner_needs = torch.cat([torsion_needs, torsion_needs], dim=1)
 
     @classmethod
     def measure(
@@ -158,19 +183,30 @@ class AllHeavyAtoms:
         """Return the C-alpha positions, nm."""
         return positions_nm[..., self.geometry.atoms.backbone[:, 1], :]
 
-    def positions(
+    def inner(
+        self,
+        positions_nm: Float[Tensor, "*frames sites 3"],
+        reference_torsions: Float[Tensor, "*references residues torsions"],
+    ) -> Float[Tensor, "*frames residues channels"]:
+        """Return how far sine and cosine of each torsion are from those of the reference."""
+        return _on_circle(self.torsions(positions_nm)) - _on_circle(reference_torsions)
+
+    def sites(
         self,
         frames: RigidFrames,
-        torsions: Float[Tensor, "*frames residues torsions"],
+        inner: Float[Tensor, "*frames residues channels"],
+        reference_torsions: Float[Tensor, "*references residues torsions"],
         held: Bool[Tensor, "*frames residues"],
     ) -> Float[Tensor, "*frames sites 3"]:
         """Return all heavy atoms, nm; no bond length or angle within a chain is wrong.
 
         Args:
             frames: rigid frame of each residue.
-            torsions: radian.
+            inner: what ``inner`` gives, but for errors.
+            reference_torsions: what it was relative to, radian.
             held: residues whose frames are known, and not to be moved for the sake of others.
         """
+        torsions = torch.atan2(*(inner + _on_circle(reference_torsions)).chunk(2, dim=-1))
         backbone = self.geometry.backbone(frames)
         placed, turned = [], []
         for chain, run in zip(self.chains, chain_runs(self.geometry.atoms), strict=True):
@@ -184,7 +220,7 @@ class AllHeavyAtoms:
         positions_nm: Float[Tensor, "*frames sites 3"],
         held: Bool[Tensor, "*frames residues"],
     ) -> Float[Tensor, "*frames sites 3"]:
-        """Return what ``positions`` gave, with atoms turned apart where they overlap.
+        """Return what ``sites`` gave, with atoms turned apart where they overlap.
 
         Args:
             positions_nm: all heavy atoms.
@@ -229,6 +265,13 @@ def _tensors_moved(resolution: Moved, device: torch.device) -> Moved:
         if isinstance(value, Tensor):
             setattr(moved, name, value.to(device))
     return moved
+
+
+def _on_circle(
+    torsions: Float[Tensor, "*batch torsions"],
+) -> Float[Tensor, "*batch channels"]:
+    """Return the sines of angles, radian, and their cosines."""
+    return torch.cat([torsions.sin(), torsions.cos()], dim=-1)
 
 
 def _own_bonds(beads: BeadTopology) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from trajgen.device import products_in, require_compiler
 from trajgen.settings import Settings
 from trajgen.surrogate.bead_chain import BeadChain
 from trajgen.surrogate.interpolant import PathName
-from trajgen.surrogate.resolutions import AllHeavyAtoms, Resolution
+from trajgen.surrogate.resolutions import Resolution
 from trajgen.surrogate.sampler import SamplerSettings, integrate, log_density
 from trajgen.surrogate.tokens import (
     BOND_LENGTH,
@@ -222,8 +222,7 @@ class Surrogate:
         if windows.whitening is not None:
             tokens = windows.whitening.colour(tokens)
         decoded = decode(tokens, windows.reference, molecule.resolution, known)
-        if isinstance(molecule.resolution, AllHeavyAtoms):
-            decoded = molecule.resolution.untangled(decoded, known)
+        decoded = molecule.resolution.untangled(decoded, known)
         given = known[..., molecule.resolution.site_residues]
         decoded = torch.where(given[..., None], windows.aligned_nm, decoded)
         if molecule.chain is not None:

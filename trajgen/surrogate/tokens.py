@@ -19,7 +19,7 @@ from torch import Tensor
 from trajgen.geometry.frames import RigidFrames
 from trajgen.geometry.rotations import rotation_from_6d, rotation_to_6d
 from trajgen.geometry.superposition import superpose, superposed
-from trajgen.surrogate.resolutions import AlphaCarbons, Resolution
+from trajgen.surrogate.resolutions import Resolution
 
 #: The layout of a token; nothing else in the program counts its channels. Of atoms the torsions
 #: follow, all sines before all cosines; of beads, which have none, the bond length.
@@ -61,10 +61,8 @@ def channel_count(torsions: int) -> int:
 
 def channels_in_use(resolution: Resolution) -> Bool[Tensor, "residues channels"]:
     """Return the channels of each residue that mean something: torsions that it has not do not."""
-    has = resolution.has_torsion
-    if isinstance(resolution, AlphaCarbons):
-        return has.new_ones(len(has), channel_count(0))
-    return torch.cat([has.new_ones(len(has), FRAME_CHANNELS), has, has], dim=1)
+    inner = resolution.inner_in_use
+    return torch.cat([inner.new_ones(len(inner), FRAME_CHANNELS), inner], dim=1)
 
 
 def known_channels(
@@ -245,11 +243,8 @@ def encode(
 ) -> Float[Tensor, "batch frames residues channels"]:
     """Turn frames that are superposed on the reference into tokens (nm, not normalised)."""
     relative = reference.frames[:, None].invert().compose(resolution.frames(aligned_nm))
-    frame = [relative.origins, rotation_to_6d(relative.rotations)]
-    if isinstance(resolution, AlphaCarbons):
-        return torch.cat([*frame, resolution.bond_lengths(aligned_nm)[..., None]], dim=-1)
-    moved = _on_circle(resolution.torsions(aligned_nm)) - _on_circle(reference.torsions[:, None])
-    return torch.cat([*frame, moved], dim=-1)
+    inner = resolution.inner(aligned_nm, reference.torsions[:, None])
+    return torch.cat([relative.origins, rotation_to_6d(relative.rotations), inner], dim=-1)
 
 
 def decode(
@@ -270,17 +265,8 @@ def decode(
     """
     relative = RigidFrames(rotation_from_6d(tokens[..., ROTATION]), tokens[..., TRANSLATION])
     frames = reference.frames[:, None].compose(relative)
-    if isinstance(resolution, AlphaCarbons):
-        return frames.origins
-    places = tokens[..., FRAME_CHANNELS:] + _on_circle(reference.torsions[:, None])
-    return resolution.positions(frames, torch.atan2(*places.chunk(2, dim=-1)), held)
-
-
-def _on_circle(
-    torsions: Float[Tensor, "*batch torsions"],
-) -> Float[Tensor, "*batch channels"]:
-    """Return the sines of angles, radian, and their cosines."""
-    return torch.cat([torsions.sin(), torsions.cos()], dim=-1)
+    inner = tokens[..., FRAME_CHANNELS:]
+    return resolution.sites(frames, inner, reference.torsions[:, None], held)
 
 
 def _posing(
