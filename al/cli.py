@@ -113,7 +113,8 @@ def run(
 
     Example: al run configs/quickstart.yaml --out runs/quickstart
     """
-    from al.assembly import load_run_settings, run_loop
+    from al.assembly import run_loop
+    from al.run_settings import load_run_settings
 
     overrides = list(set_ or [])
     if seed is not None:

@@ -4,10 +4,8 @@
 behind without that line is taken up again by the step itself, which is idempotent.
 """
 
-import fcntl
 import json
 import logging
-import os
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -19,9 +17,6 @@ from trajgen.errors import InputError
 from trajgen.files import append_line, drop_cut_line, read_lines
 
 logger = logging.getLogger(__name__)
-
-#: How long a run waits for the children of a killed one to end.
-LOCK_WAIT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -139,35 +134,3 @@ def estimate_left(
     if now is not None and events[-1].kind == "started":
         expected[0] -= min(now - events[-1].time, expected[0])
     return sum(expected)
-
-
-class RunLock:
-    """Holds a run for one process and its children.
-
-    The lock belongs to an open file that children inherit, so it is free only when every process
-    of a killed run has ended.
-    """
-
-    def __init__(self, run: Path) -> None:
-        self._descriptor = os.open(run / "lock", os.O_CREAT | os.O_RDWR, 0o644)
-        os.set_inheritable(self._descriptor, True)
-        give_up = time.monotonic() + LOCK_WAIT_S
-        while not self._try():
-            if time.monotonic() > give_up:
-                os.close(self._descriptor)
-                raise InputError(
-                    f"another al run is at work in {run}; wait for its end, or watch it with "
-                    f"al status {run}"
-                )
-            time.sleep(0.2)
-
-    def _try(self) -> bool:
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def release(self) -> None:
-        """Give the run free."""
-        os.close(self._descriptor)

@@ -5,14 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from al import cli
-from al.assembly import (
-    clear_partial,
-    load_run_settings,
-    refuse_foreign_folder,
-    settle_settings,
-)
+from al.assembly import clear_partial, refuse_foreign_folder, settle_settings
+from al.run_settings import load_run_settings
 from trajgen.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,7 +96,13 @@ def test_rounds_may_be_added_and_workers_changed_but_nothing_else(tmp_path: Path
         ("oracle.ps=0.4", "shorter than two surrogate lags"),  # 4 frames span 3 intervals
         ("sampling.ps=0.4", "shorter than two surrogate lags"),
         ("oracle.ps=1.05", "no multiple of oracle.save_interval_ps"),
-        ("sampling.save_interval_ps=0.001", "no multiple of half the time step"),
+        ("sampling.save_interval_ps=0.001", "no multiple of the time step"),
+        # Half of the time step would do, and the first try of each task would be refused.
+        ("oracle.save_interval_ps=0.05", "no multiple of the time step"),
+        ("system.time_step_ps=0.003", "no multiple of the time step"),
+        ("exploration.surrogate.lag_ps=3.0", "is trained at lags of 0.2 to at most 0.2 ps"),
+        ("exploration.potential.dynamics.recorded=true", "recorded on a GPU"),
+        ("exploration.potential.dynamics.tempering={temperatures_K: [300.0]}", "350"),
         ("sampling.ps=.inf", "sampling.ps"),
         ("learner.device=tpu", "learner.device"),
         ("learner.processes=0", "learner.processes"),
@@ -113,6 +116,29 @@ def test_rounds_may_be_added_and_workers_changed_but_nothing_else(tmp_path: Path
 def test_what_would_fail_after_hours_is_refused_now(override: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         load_run_settings(SMOKE, [override])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("part", ["learner", "exploration"])
+def test_a_gpu_that_is_not_there_is_missed_before_the_work(part: str) -> None:
+    with pytest.raises(InputError, match="torch sees no GPU"):
+        load_run_settings(SMOKE, [f"{part}.device=cuda"])
+
+
+def test_save_intervals_that_share_no_lag() -> None:
+    longer = ["sampling.save_interval_ps=0.2", "surrogate.model.longest_lag_ps=null"]
+    assert load_run_settings(SMOKE, longer).surrogate.model.shortest_lag_ps == 0.2
+    with pytest.raises(InputError, match="the surrogate needs a lag that both have"):
+        load_run_settings(SMOKE, [*longer, "surrogate.model.shortest_lag_ps=null"])
+
+
+def test_a_structure_named_by_an_override_lies_beside_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "system.yaml").write_text("name: own\npdb: first.pdb\n")
+    file = tmp_path / "run.yaml"
+    file.write_text("system: system.yaml\n")
+    assert load_run_settings(file).system.pdb == str(tmp_path / "first.pdb")
+    named = load_run_settings(file, ["system.pdb=second.pdb"])
+    assert named.system.pdb == str(tmp_path / "second.pdb")
 
 
 def test_a_text_that_is_no_section_is_no_file(tmp_path: Path) -> None:
@@ -145,7 +171,7 @@ def test_segments_too_short_for_the_surrogate() -> None:
 
 def test_lag_that_fits_no_save_interval() -> None:
     with pytest.raises(InputError, match="no multiple of sampling"):
-        load_run_settings(SMOKE, ["sampling.save_interval_ps=0.15"])
+        load_run_settings(SMOKE, ["sampling.save_interval_ps=0.12"])
 
 
 def test_existing_output_is_never_replaced(

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from al.ledger import Ledger, RunLock, read_events
+from al.ledger import Ledger, read_events
+from al.lock import FolderLock
 from al.loop import planned_steps
 from al.status import RecordingProgress, read_status
 from trajgen.errors import InputError
@@ -33,12 +34,12 @@ def test_a_line_cut_by_a_crash_is_dropped(tmp_path: Path) -> None:
 
 
 def test_a_second_process_is_kept_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("al.ledger.LOCK_WAIT_S", 0.1)
-    lock = RunLock(tmp_path)
-    with pytest.raises(InputError, match="another al run"):
-        RunLock(tmp_path)
+    monkeypatch.setattr("al.lock.LOCK_WAIT_S", 0.1)
+    lock = FolderLock(tmp_path)
+    with pytest.raises(InputError, match="another al command"):
+        FolderLock(tmp_path)
     lock.release()
-    RunLock(tmp_path).release()
+    FolderLock(tmp_path).release()
 
 
 def test_status_from_disk_alone(tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_status_from_disk_alone(tmp_path: Path) -> None:
         ledger.start(0, step)
         ledger.finish(0, step, {"dataset": {"failed": 0}, "reference": {"failed": 1}})
     ledger.start(0, "explore")
-    lock = RunLock(tmp_path)
+    lock = FolderLock(tmp_path)
     with RecordingProgress(SILENT, tmp_path / "progress.json").task("Langevin", 10) as task:
         task.advance(4)
         status = read_status(tmp_path)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from al.ledger import Ledger, RunLock
+from al.ledger import Ledger
+from al.lock import FolderLock
 from al.loop import planned_steps
 from al.watch import watch_run
 from trajgen.errors import InputError
@@ -36,7 +37,7 @@ def shown(run: Path) -> str:
 def test_it_is_watched_until_its_process_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger, lock = begun(tmp_path), RunLock(tmp_path)
+    ledger, lock = begun(tmp_path), FolderLock(tmp_path)
     looks = []
 
     def work(seconds: float) -> None:
