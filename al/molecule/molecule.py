@@ -1,5 +1,6 @@
 """A built system, read from its folder: what all-atom work starts from."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from trajgen.data.mapping import alpha_carbon_beads, merge_groups
 from trajgen.data.store import DatasetHeader
 from trajgen.data.topology import AtomTopology
 from trajgen.errors import InputError
+from trajgen.files import sha256_of
 from trajgen.settings import parse_settings, read_yaml
 
 LAYOUT_VERSION = 1
@@ -34,7 +36,6 @@ class Molecule:
     Attributes:
         settings: what it was built from.
         topology: the atoms.
-        openmm_topology: the atoms as OpenMM knows them.
         system_xml: the serialized OpenMM system.
         constraint_groups: atoms that rigid constraints tie together, read from the system.
         starts: minimised conformations by name, nm.
@@ -43,7 +44,6 @@ class Molecule:
 
     settings: SystemSettings
     topology: AtomTopology
-    openmm_topology: app.Topology
     system_xml: str
     constraint_groups: tuple[tuple[int, ...], ...]
     starts: dict[str, Float32[np.ndarray, "atoms 3"]]
@@ -77,7 +77,6 @@ class Molecule:
         return cls(
             settings=settings,
             topology=atoms,
-            openmm_topology=topology,
             system_xml=xml,
             constraint_groups=constraint_groups(system),
             starts=starts,
@@ -114,6 +113,12 @@ class Molecule:
         """Return what a dataset of this molecule is of."""
         beads, bead_atoms = alpha_carbon_beads(self.topology)
         return DatasetHeader(beads=beads, atoms=self.topology, bead_atoms=bead_atoms)
+
+
+def system_digest(folder: Path) -> str:
+    """Return a hash of what decides the dynamics of a built system: forces, settings and starts."""
+    hashes = (sha256_of(folder / name) for name in (SYSTEM_FILE, SETTINGS_FILE, STARTS_FILE))
+    return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
 
 def constraint_groups(system: openmm.System) -> tuple[tuple[int, ...], ...]:

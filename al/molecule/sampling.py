@@ -4,7 +4,6 @@ Each chunk begins from the saved state of the one before with a seed of its own,
 process was killed in between or not, so both end with the same bits.
 """
 
-import hashlib
 import logging
 import shutil
 import time
@@ -26,7 +25,7 @@ from al.molecule.dynamics import (
     set_positions,
     steps_in,
 )
-from al.molecule.molecule import Molecule
+from al.molecule.molecule import Molecule, system_digest
 from trajgen.data.frame_files import load_atom_frames, save_atom_frames
 from trajgen.data.records import AtomFrames
 from trajgen.errors import InputError
@@ -76,7 +75,7 @@ def sample_segment(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
     settings = molecule.dynamics(arguments.get("device", "cpu"), attempt)
     plan = _plan(arguments, settings.time_step_ps)
     scratch = Path(arguments.get("scratch") or out / "chunks") / f"attempt-{attempt}"
-    _claim(scratch, arguments, molecule)
+    _claim(scratch, arguments)
     seed = int(arguments["seed"])
     state = scratch / "equilibrated.xml"
     if not state.is_file():
@@ -147,11 +146,11 @@ def _plan(arguments: dict[str, Any], time_step_ps: float) -> _Plan:
     )
 
 
-def _claim(scratch: Path, arguments: dict[str, Any], molecule: Molecule) -> None:
+def _claim(scratch: Path, arguments: dict[str, Any]) -> None:
     """Make the scratch folder, or see that the chunks in it are of the same replica."""
     names = ("start", "seed", "ps", "equilibration_ps", "save_interval_ps", "chunk_ps")
-    system = hashlib.sha256(molecule.system_xml.encode()).hexdigest()
-    wanted = {"system": system} | {name: arguments.get(name) for name in names}
+    wanted = {name: arguments.get(name) for name in names}
+    wanted["system"] = system_digest(Path(arguments["system"]))
     file = scratch / "replica.json"
     if not file.is_file():
         scratch.mkdir(parents=True, exist_ok=True)

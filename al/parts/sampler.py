@@ -8,9 +8,10 @@ from typing import Any
 from pydantic import Field
 
 from al.executor import ProcessExecutor, Task, TaskResult
+from al.lock import FolderLock
 from al.molecule.build import build_system
 from al.molecule.dynamics import deterministic_platform, steps_in
-from al.molecule.molecule import Molecule
+from al.molecule.molecule import Molecule, system_digest
 from al.molecule.settings import SystemSettings
 from al.outcomes import TaskOutcome
 from trajgen.data.frame_files import load_atom_frames
@@ -118,7 +119,8 @@ def sample_dataset(
         progress: reports finished replicas.
 
     Raises:
-        InputError: ``out`` exists, or an unfinished run there has other settings.
+        InputError: ``out`` exists, an unfinished run there is of another system or has other
+            settings, or another process is at work on it.
         WorkError: every replica failed.
     """
     refuse_existing(out)
@@ -131,15 +133,26 @@ def sample_dataset(
     tasks = sampling_tasks(
         system, "replica", settings.replicas, settings.ps, settings, seed, scratch
     )
-    order = {"system": str(system.resolve()), "seed": seed, **settings.model_dump()}
-    _same_order(scratch, order)
-    results = executor.run(tasks, scratch, "all-atom dynamics", progress, limited=False)
-    dataset = scratch / "dataset"
-    shutil.rmtree(dataset, ignore_errors=True)
-    summary = append_samples(dataset, system, results, settings)
-    _keep_trajectories(results, system, dataset / "trajectories")
-    dataset.rename(out)
-    shutil.rmtree(scratch)
+    order = {
+        "system": str(system.resolve()),
+        "system_sha256": system_digest(system),
+        "seed": seed,
+        **settings.model_dump(),
+    }
+    scratch.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(scratch)
+    try:
+        refuse_existing(out)  # another process may have made it meanwhile
+        _same_order(scratch, order)
+        results = executor.run(tasks, scratch, "all-atom dynamics", progress, limited=False)
+        dataset = scratch / "dataset"
+        shutil.rmtree(dataset, ignore_errors=True)
+        summary = append_samples(dataset, system, results, settings)
+        _keep_trajectories(results, system, dataset / "trajectories")
+        dataset.rename(out)
+        shutil.rmtree(scratch)
+    finally:
+        lock.release()
     return summary
 
 
@@ -158,8 +171,8 @@ def _same_order(scratch: Path, order: dict[str, Any]) -> None:
         write_json(file, order)
     elif read_json(file) != order:
         raise InputError(
-            f"{scratch} holds an unfinished sampling with other settings; repeat those, or remove "
-            "the folder to begin anew"
+            f"{scratch} holds an unfinished sampling of another system or with other settings; "
+            "repeat those, or remove the folder to begin anew"
         )
 
 

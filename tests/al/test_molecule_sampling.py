@@ -1,18 +1,25 @@
 """Replicas of plain dynamics: what they save, and that a killed one goes on to the same bits."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import mdtraj
 import numpy as np
 import pytest
+import yaml
 
+from al.executor import ExecutorSettings, ProcessExecutor
+from al.lock import FolderLock
 from al.molecule import sampling
 from al.molecule.build import build_system
 from al.molecule.sampling import sample_segment
 from al.molecule.settings import SystemSettings
+from al.parts import sampler
+from al.parts.sampler import SamplingSettings, sample_dataset
 from trajgen.data.frame_files import load_atom_frames
 from trajgen.errors import InputError
+from trajgen.progress import SILENT
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +107,68 @@ def test_scratch_of_another_replica_is_refused(system: Path, tmp_path: Path) -> 
     sample(tmp_path / "a", system=system, ps=0.2, scratch=scratch)
     with pytest.raises(InputError, match="another replica"):
         sample(tmp_path / "b", system=system, ps=0.2, scratch=scratch, seed=6)
+
+
+def warmer(system: Path, out: Path) -> Path:
+    """Copy a system and change its temperature, which its forces do not depend on."""
+    shutil.copytree(system, out)
+    content = yaml.safe_load((out / "system.yaml").read_text())
+    content["settings"]["temperature_K"] = 400.0
+    (out / "system.yaml").write_text(yaml.safe_dump(content))
+    return out
+
+
+def test_scratch_of_the_same_replica_at_another_temperature_is_refused(
+    system: Path, tmp_path: Path
+) -> None:
+    scratch = str(tmp_path / "scratch")
+    sample(tmp_path / "a", system=system, ps=0.2, scratch=scratch)
+    other = warmer(system, tmp_path / "system")
+    with pytest.raises(InputError, match="another replica"):
+        sample(tmp_path / "b", system=other, ps=0.2, scratch=scratch)
+
+
+SHORT = SamplingSettings(replicas=1, ps=0.2, equilibration_ps=0.0, save_interval_ps=0.1)
+
+
+def sample_to(out: Path, system: Path) -> dict[str, Any]:
+    executor = ProcessExecutor(ExecutorSettings(workers=1))
+    return sample_dataset(system, out, SHORT, executor, 1, SILENT)
+
+
+def test_a_sampling_does_not_go_on_with_a_system_that_was_changed(
+    system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames of both temperatures would be one dataset, all labelled with the last."""
+    own = tmp_path / "system"
+    shutil.copytree(system, own)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sampler, "append_samples", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sample_to(tmp_path / "data", own)
+    shutil.rmtree(own)
+    warmer(system, own)
+    with pytest.raises(InputError, match="unfinished sampling of another system"):
+        sample_to(tmp_path / "data", own)
+    shutil.rmtree(own)
+    shutil.copytree(system, own)
+    assert sample_to(tmp_path / "data", own)["frames"] == 2
+
+
+def test_two_samplings_do_not_work_in_one_folder(
+    system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("al.lock.LOCK_WAIT_S", 0.1)
+    (tmp_path / "data.sampling").mkdir()
+    lock = FolderLock(tmp_path / "data.sampling")
+    with pytest.raises(InputError, match="another al command is at work"):
+        sample_to(tmp_path / "data", system)
+    lock.release()
+    assert sample_to(tmp_path / "data", system)["frames"] == 2
 
 
 @pytest.mark.parametrize(
