@@ -187,16 +187,28 @@ class Loop:
         outcomes = [record["outcome"] for record in records]
         counts = {str(kind): outcomes.count(kind) for kind in BackmapOutcome if kind in outcomes}
         logger.info("backmapping of %d frames: %s", len(records), counts)
+        if BackmapOutcome.ACCEPTED not in outcomes:
+            if BackmapOutcome.PROCESS_FAILED in outcomes:
+                raise WorkError(
+                    f"round {round}: none of {len(records)} chosen frames was lifted to atoms, and "
+                    f"processes failed; the reasons are in {folder}: mend the cause, remove the "
+                    "files *.failed.json there, and run the same command again"
+                )
+            logger.warning(
+                "round %d: none of the chosen frames can be lifted to atoms; the round goes on "
+                "without new data, and both models are trained with other seeds",
+                round,
+            )
         return {"frames": records, "outcomes": counts}
 
     def _query(self, round: int, records: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
         atoms = self._folder(round, "backmap")
         results = self.parts.oracle.query(round, records, atoms, folder)
-        if not any(result.outcome == TaskOutcome.DONE for result in results):
+        if results and not any(result.outcome == TaskOutcome.DONE for result in results):
             raise WorkError(
-                f"round {round} got no oracle result from {len(records)} chosen frames; the "
-                f"reasons are in {atoms} and {folder}: mend the cause, remove the files "
-                "*.failed.json there, and run the same command again"
+                f"round {round} got no oracle result from {len(results)} frames; the reasons are "
+                f"in {folder}: mend the cause, remove the files *.failed.json there, and run the "
+                "same command again"
             )
         rows = [
             {"task": result.name, "outcome": str(result.outcome), "reason": result.reason}
@@ -213,7 +225,7 @@ class Loop:
         before = self._finished(round - 1, "train")["surrogate_windows"]
         summary = self.parts.oracle.append(round, answers, dataset)
         new_windows = self.parts.learner.count_windows(dataset) - before
-        if new_windows == 0:
+        if answers and new_windows < 1:
             raise WorkError(
                 f"round {round} gave no new window to the surrogate; make oracle.ps longer than "
                 "two of its lags"
