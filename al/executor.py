@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,10 +80,18 @@ class TaskResult:
     reason: str
 
 
+@dataclass(frozen=True)
+class _Try:
+    """A try of a task: ``attempt`` is told to it, and may change what it does; ``kills`` is not."""
+
+    task: Task
+    attempt: int = 0
+    kills: int = 0
+
+
 @dataclass
 class _Running:
-    task: Task
-    attempt: int
+    tried: _Try
     process: subprocess.Popen[bytes]
     log: Path
     deadline: float
@@ -115,23 +123,24 @@ class ProcessExecutor:
         """
         limit_s = self.settings.time_limit_s if limited else math.inf
         folder.mkdir(parents=True, exist_ok=True)
-        waiting = [(task, 0) for task in tasks if _read_result(folder, task.name) is None]
+        waiting = [_Try(task) for task in tasks if _read_result(folder, task.name) is None]
         running: list[_Running] = []
         with progress.task(label, len(tasks), len(tasks) - len(waiting)) as shown:
             try:
                 while waiting or running:
                     while waiting and len(running) < self.workers:
-                        running.append(self._start(*waiting.pop(0), folder, limit_s))
+                        running.append(self._start(waiting.pop(0), folder, limit_s))
                     time.sleep(_POLL_S)
                     shown.advance(0)  # long tasks too are seen to be alive
                     for item in list(running):
                         if item.process.poll() is None and time.monotonic() < item.deadline:
                             continue
                         running.remove(item)
-                        if self._end(item, folder):
+                        again = self._end(item, folder)
+                        if again is None:
                             shown.advance()
                         else:
-                            waiting.append((item.task, item.attempt + 1))
+                            waiting.append(again)
             finally:
                 for item in running:
                     stop_process(item.process)
@@ -141,39 +150,47 @@ class ProcessExecutor:
             raise WorkError(f"results of {missing} vanished from {folder} while tasks ran")
         return [result for result in results if result is not None]
 
-    def _start(self, task: Task, attempt: int, folder: Path, limit_s: float) -> _Running:
+    def _start(self, tried: _Try, folder: Path, limit_s: float) -> _Running:
+        task = tried.task
         order = folder / f"{task.name}.task.json"
-        arguments = {**task.arguments, "attempt": attempt, "device": self.settings.device}
+        arguments = {**task.arguments, "attempt": tried.attempt, "device": self.settings.device}
         write_json(order, {"function": task.function, "arguments": arguments})
         log = folder / f"{task.name}.log"
         command = [sys.executable, "-m", "al.executor", str(order), str(folder / task.name)]
         with log.open("ab") as stream:
             process = start_process(command, stream, threads=1)
-        return _Running(task, attempt, process, log, time.monotonic() + limit_s)
+        return _Running(tried, process, log, time.monotonic() + limit_s)
 
-    def _end(self, item: _Running, folder: Path) -> bool:
-        """Say whether the task is over; False asks for its retry."""
+    def _end(self, item: _Running, folder: Path) -> _Try | None:
+        """Return the next try of a task, None where it is over."""
+        task, attempt = item.tried.task, item.tried.attempt
         timed_out = item.process.poll() is None
+        killed = not timed_out and item.process.returncode < 0
         if timed_out:
             stop_process(item.process)
         if not timed_out and item.process.returncode == 0:
-            (folder / f"{item.task.name}.task.json").unlink()
-            return True
+            (folder / f"{task.name}.task.json").unlink()
+            return None
         if not timed_out and item.process.returncode == _DISK_FULL_CODE:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / item.task.name))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / task.name))
         if timed_out:
             reason = f"stopped after its time limit of {self.settings.time_limit_s:g} s"
+        elif killed:
+            reason = f"killed by signal {-item.process.returncode}"
         else:
             reason = last_line(item.log) or f"exit code {item.process.returncode}"
-        logger.warning("task %s, attempt %d: %s", item.task.name, item.attempt + 1, reason)
+        logger.warning("task %s, attempt %d: %s", task.name, attempt + 1, reason)
+        if killed and not item.tried.kills:
+            # Nothing is wrong with the task: it is tried as it was, and ends with the same bits.
+            return replace(item.tried, kills=1)
         # The same work would only time out again, and wrong input stays wrong.
-        hopeless = timed_out or item.process.returncode == InputError.exit_code
-        if item.attempt == 0 and not hopeless:
-            return False
+        hopeless = timed_out or killed or item.process.returncode == InputError.exit_code
+        if attempt == 0 and not hopeless:
+            return replace(item.tried, attempt=1)
         outcome = TaskOutcome.TIMED_OUT if timed_out else TaskOutcome.FAILED
         record = {"outcome": outcome, "reason": reason}
-        write_json(folder / f"{item.task.name}.failed.json", record)
-        return True
+        write_json(folder / f"{task.name}.failed.json", record)
+        return None
 
 
 def start_process(command: Sequence[str], log: Any, threads: int) -> subprocess.Popen[bytes]:

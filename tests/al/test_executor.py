@@ -46,6 +46,14 @@ def task_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
                     file.write("x")
                 raise InputError("it was asked wrongly")
 
+            def killed(arguments, out):
+                with open(arguments["asked"], "a") as file:
+                    file.write(str(arguments["attempt"]))
+                with open(arguments["asked"]) as file:
+                    if len(file.read()) <= arguments["kills"]:
+                        os.kill(os.getpid(), 9)
+                return {"attempt": arguments["attempt"]}
+
             def sleep(arguments, out):
                 time.sleep(60)
 
@@ -53,7 +61,7 @@ def task_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
                 import errno
                 raise OSError(errno.ENOSPC, "No space left on device", str(out))
 
-            for function in (square, fail_first, fail, refuse, sleep, full):
+            for function in (square, fail_first, fail, refuse, killed, sleep, full):
                 setattr(module, function.__name__, function)
             sys.modules["al.for_tests"] = module
             """
@@ -95,6 +103,21 @@ def test_wrong_input_is_not_tried_again(tmp_path: Path, task_module: str) -> Non
     (result,) = executor().run([task], tmp_path / "out", "refusal")
     assert (result.outcome, result.reason) == (TaskOutcome.FAILED, "it was asked wrongly")
     assert asked.read_text() == "x"
+
+
+def test_a_killed_task_is_tried_again_as_it_was(tmp_path: Path, task_module: str) -> None:
+    tasks = [
+        Task(
+            f"t{kills}",
+            f"{task_module}:killed",
+            {"asked": str(tmp_path / f"{kills}"), "kills": kills},
+        )
+        for kills in (1, 2)
+    ]
+    once, twice = executor().run(tasks, tmp_path / "out", "killed")
+    assert (once.outcome, once.value) == (TaskOutcome.DONE, {"attempt": 0})
+    assert (twice.outcome, twice.reason) == (TaskOutcome.FAILED, "killed by signal 9")
+    assert (tmp_path / "2").read_text() == "00"
 
 
 def test_a_task_beyond_its_time_is_stopped(tmp_path: Path, task_module: str) -> None:
