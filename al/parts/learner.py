@@ -128,6 +128,8 @@ class SubprocessLearner:
             # Without --multi_gpu the launcher starts one process where there is no GPU.
             launcher += ["-m", "accelerate.commands.launch", "--multi_gpu"]
             launcher += ["--num_processes", str(self.settings.processes)]
+            # A free port: both trainings may start at once, and 29500 is for one of them.
+            launcher += ["--main_process_port", "0"]
         return [
             *launcher,
             *("-m", "trajgen.cli", command, str(dataset), "--out", str(out)),

@@ -24,3 +24,13 @@ def test_a_potential_goes_on_from_the_round_before_only_where_asked(tmp_path: Pa
     assert (flags("fit", 1)[-1] == before) == go_on
     assert "--continue-from" not in flags("fit", 0)
     assert "--continue-from" not in flags("train", 1)
+
+
+def test_trainings_on_several_processes_take_free_ports(tmp_path: Path):
+    """Both trainings start at once, and only one can have the port that all would take."""
+    settings = LearnerSettings(processes=2)
+    learner = SubprocessLearner(tmp_path, settings, FitSettings(), TrainSettings(), seed=0)
+    for command in ("fit", "train"):
+        paths = (tmp_path / "config.yaml", 0, tmp_path / "data", tmp_path / "out")
+        line = " ".join(learner._command(command, *paths))
+        assert "--num_processes 2 --main_process_port 0 -m trajgen.cli" in line
