@@ -53,7 +53,8 @@ def ase_calculator(
         from ase.calculators.calculator import Calculator, all_changes
     except ImportError as error:
         raise InputError(
-            "ASE is not installed, and a calculator for it is wanted; pip install trajgen[ase]"
+            "ASE is not installed, and a calculator for it is wanted; install the extra with "
+            "pip install -e '.[ase]' in the clone of trajgen"
         ) from error
     model = _evaluated(potential, device)
     field = force_field(model)

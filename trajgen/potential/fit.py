@@ -33,6 +33,7 @@ from trajgen.potential.continuation import (
     split_frames,
 )
 from trajgen.potential.dynamics.settings import SimulationSettings
+from trajgen.potential.dynamics.temperature import safe_time_step_ps
 from trajgen.potential.ensemble_matching import EquilibriumFrames, SimulatedChains
 from trajgen.potential.ensemble_settings import EnsembleSettings
 from trajgen.potential.fit_report import measure_fit
@@ -215,10 +216,14 @@ def _check(
 ) -> dict[str, Any] | None:
     if settings.prior_check is None:
         return None
-    step_ps = SimulationSettings().time_step_ps
-    if settings.ensemble is not None:
-        step_ps = max(step_ps, settings.ensemble.chosen_time_step_ps(potential))
-    return check_priors(potential, frames, settings.prior_check, step_ps, seed, device, progress)
+    usual, ensemble = SimulationSettings(), settings.ensemble
+    mass_amu = usual.mass_amu if ensemble is None else ensemble.mass_amu
+    # Where bonds are nearly rigid nobody may take the usual step: a warning says so before.
+    step_ps = min(usual.time_step_ps, safe_time_step_ps(potential, mass_amu))
+    if ensemble is not None:
+        step_ps = max(step_ps, ensemble.chosen_time_step_ps(potential))
+    dynamics = SimulationSettings(time_step_ps=step_ps, mass_amu=mass_amu)
+    return check_priors(potential, frames, settings.prior_check, dynamics, seed, device, progress)
 
 
 def _prepare(

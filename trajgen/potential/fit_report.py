@@ -46,9 +46,11 @@ def measure_fit(
         seed: base of all random numbers.
 
     Returns:
-        ``explained_variance``, ``noise_floor``, ``calibration`` and ``priors``.
+        ``validation_loss`` (of the weights as they are saved), ``explained_variance``,
+        ``noise_floor``, ``calibration`` and ``priors``.
     """
     floor = estimate_noise_floor(labels, held_out, frames, seed)
+    loss = None
     explained: dict[str, Any] = {"of_loss_percent": None, "reason": "no frames are held out"}
     calibration: dict[str, Any] = {"groups": [], "reason": "no frames are held out"}
     if len(held_out):
@@ -58,6 +60,7 @@ def measure_fit(
         without, loss = mean_force_error(None, part), mean_force_error(potential.network, part)
         explained = explained_variance(without, loss, floor)
     return {
+        "validation_loss": loss,
         "explained_variance": explained,
         "noise_floor": floor.to_dict(),
         "calibration": calibration,
@@ -98,13 +101,13 @@ def explained_variance(without: float, loss: float, floor: NoiseFloor) -> dict[s
 def report_lines(card: dict[str, Any]) -> list[str]:
     """Return the report of a potential's card as lines of text."""
     explained, floor = card["explained_variance"], card["noise_floor"]
-    without, best = card["prior_only_loss"]["validation"], card["best_validation_loss"]
+    without = card["prior_only_loss"]["validation"]
     shards = sum(len(stage["shards"]) for stage in card["trained_on"])
     lines = ["report of the fit, held-out frames, losses in (kJ/mol/nm)²"]
     lines.append(f"  trained on              {shards} shards, in {len(card['trained_on'])} stages")
     if without is not None:
         lines.append(f"  loss of priors alone    {without:.5g}")
-        lines.append(f"  loss with the network   {best:.5g} (step {card['best_step']})")
+        lines.append(f"  loss with the network   {_loss_text(card)}")
     if card.get("readout"):  # older cards have none
         lines.append(f"  readout                 {_readout_text(card['readout'])}")
     lines.append(f"  noise floor             {_floor_text(floor)}")
@@ -116,6 +119,12 @@ def report_lines(card: dict[str, Any]) -> list[str]:
     lines.append("priors")
     lines += [_prior_line(row) for row in card["priors"]]
     return lines + [f"  note: {note}" for note in card["prior_notes"]]
+
+
+def _loss_text(card: dict[str, Any]) -> str:
+    best = f"{card['best_validation_loss']:.5g} at step {card['best_step']}"
+    saved = card.get("validation_loss")  # older cards have none
+    return best if saved is None else f"{saved:.5g} as saved, {best}"
 
 
 def _floor_text(floor: dict[str, Any]) -> str:

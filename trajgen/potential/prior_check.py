@@ -43,7 +43,7 @@ def check_priors(
     fitted: Potential,
     frames: BeadFrames,
     settings: PriorCheckSettings,
-    time_step_ps: float,
+    dynamics: SimulationSettings,
     seed: int,
     device: torch.device,
     progress: Progress = SILENT,
@@ -54,7 +54,7 @@ def check_priors(
         fitted: a potential with fitted priors; its network is left out.
         frames: the starts are drawn from them, by weight.
         settings: choices of the simulation.
-        time_step_ps: time step, the longest that the potential is going to be run with.
+        dynamics: time step, the longest that the potential is going to be run with, and mass.
         seed: base of all random numbers.
         device: where to simulate.
         progress: told the steps.
@@ -69,20 +69,17 @@ def check_priors(
     alone = Potential(fitted.settings.model_copy(update={"committee": 0}))
     alone.priors.load_state_dict(fitted.priors.state_dict())
     alone = alone.to(device, torch.float32).eval()
-    dynamics = SimulationSettings(
-        steps=settings.steps,
-        save_every=max(settings.steps // SAVED_FRAMES, 1),
-        time_step_ps=time_step_ps,
-    )
+    length = {"steps": settings.steps, "save_every": max(settings.steps // SAVED_FRAMES, 1)}
+    dynamics = dynamics.model_copy(update=length)
     starts = draw_starts(frames, settings.chains, derive_seed(seed, "prior-check"))
     rollouts = simulate(alone, starts, dynamics, derive_seed(seed, "prior-check", 1), progress)
     lost = int((~rollouts.alive[:, -1]).sum())
     if lost > settings.max_lost * settings.chains:
         raise WorkError(
-            f"{lost} of {settings.chains} chains exploded within {settings.steps} steps of a "
-            f"simulation with the priors alone; at most {settings.max_lost:.0%} may, since no "
-            "network mends that: give more frames, look at the priors of the molecule, or set "
-            "prior_check=null to train all the same"
+            f"{lost} of {settings.chains} chains exploded within {settings.steps} steps of "
+            f"{dynamics.time_step_ps:.3g} cg_ps with the priors alone; at most "
+            f"{settings.max_lost:.0%} may, since no network mends that: give more frames, look at "
+            "the priors of the molecule, or set prior_check=null to train all the same"
         )
     return {
         "chains": settings.chains,

@@ -37,8 +37,8 @@ def simulate(
         seed: base of all random numbers.
         progress: told the steps.
         numbers: the number of each chain, which its random numbers follow from beside the seed; a
-            chain of the same start and number takes the same path in any company. By default its
-            index.
+            chain of the same start and number takes the same path in any company, but for rounding
+            (``docs/dynamics.md``). By default its index.
 
     Raises:
         InputError: the starts are not of the potential's molecule, not finite, or broken already;

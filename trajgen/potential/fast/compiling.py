@@ -40,8 +40,9 @@ def entry(function: Callable[..., Any]) -> Any:
 def digest_of_sources() -> int:
     """Return a number that changes with any file that is compiled."""
     digest = hashlib.blake2b(digest_size=7)
-    # The length of a bond is compiled in, and stands with the network.
-    paths = [*Path(__file__).parent.glob("*.py"), Path(__file__).parents[1] / "schnet.py"]
+    # Numbers that are compiled in stand with the network and with the priors.
+    others = [Path(__file__).parents[1] / name for name in ("schnet.py", "priors.py")]
+    paths = [*Path(__file__).parent.glob("*.py"), *others]
     for path in sorted(paths):
         digest.update(path.read_bytes())
     return int.from_bytes(digest.digest(), "little")
