@@ -26,7 +26,7 @@ _POLICY = (
 )
 _NO_VIEWER = (
     "These structures can be turned and played in reports that are made where the viewer is "
-    "installed: pip install 'trajgen[report]'."
+    "installed: pip install -e '.[report]' in the clone of trajgen."
 )
 
 
