@@ -17,17 +17,22 @@ SEQUENCE = "GYDP"
 LAG_PS = 2.0
 
 
-def peptide(caps: bool = False) -> tuple[AtomTopology, torch.Tensor]:
+def peptide(caps: bool = False, sequence: str = SEQUENCE) -> tuple[AtomTopology, torch.Tensor]:
     """Return the heavy atoms of the peptide, and one conformation (float64), nm."""
-    atoms, positions = made(SEQUENCE, CapSettings(ace=caps, nme=caps))
+    atoms, positions = made(sequence, CapSettings(ace=caps, nme=caps))
     return atoms, positions[0]
 
 
 def wobbling_peptide(
-    frames: int, seed: int, caps: bool = False, spread: float = 0.3, memory: float = 0.8
+    frames: int,
+    seed: int,
+    caps: bool = False,
+    spread: float = 0.3,
+    memory: float = 0.8,
+    sequence: str = SEQUENCE,
 ) -> tuple[AtomTopology, np.ndarray]:
     """Return frames of the peptide whose torsions but omega are Ornstein-Uhlenbeck processes."""
-    atoms, start = peptide(caps)
+    atoms, start = peptide(caps, sequence)
     model = AllHeavyAtoms.measure(atoms, start[None])
     rng = np.random.default_rng(seed)
     torsions = model.torsions(start[None]).expand(frames, -1, -1).clone()
@@ -42,12 +47,14 @@ def wobbling_peptide(
     return atoms, model.geometry.build(backbone, torsions).numpy().astype(np.float32)
 
 
-def make_peptide_dataset(path: Path, segments: int = 3, frames: int = 80) -> Dataset:
-    atoms, _ = peptide()
+def make_peptide_dataset(
+    path: Path, segments: int = 3, frames: int = 80, sequence: str = SEQUENCE
+) -> Dataset:
+    atoms, _ = peptide(sequence=sequence)
     beads, bead_atoms = alpha_carbon_beads(atoms)
     dataset = Dataset.create(path, DatasetHeader(beads, atoms, bead_atoms))
     for number in range(segments):
-        _, positions = wobbling_peptide(frames, number)
+        _, positions = wobbling_peptide(frames, number, sequence=sequence)
         label = ShardLabel(f"segment-{number}", "sample", "none", 300.0, LAG_PS)
         ids = np.zeros(frames, dtype=np.int64)
         dataset.append_atoms(label, AtomFrames(atoms, positions, ids, LAG_PS))

@@ -213,7 +213,9 @@ def reference_frames(
         itself = torch.arange(own.shape[1], device=own.device).expand_as(own)
         rows = torch.arange(len(own), device=own.device)[:, None]
         rigid = rigid[rows, torch.where(borrowed, _nearest_own(own), itself)]
-        torsions = torsions * ~borrowed[..., None]
+        # Nor is a torsion that a hidden residue takes part in.
+        seen = ~borrowed[:, resolution.inner_needs].any(dim=-1)
+        torsions = torsions * seen[..., : torsions.shape[-1]]
     return Reference(conformation, rigid, torsions, own, borrowed)
 
 

@@ -59,7 +59,8 @@ class WindowInputs:
         torsions: reference torsions of each residue, radian.
         own: whether that frame is the residue's own, and not borrowed.
         residue_types: bead type of each residue.
-        hidden: residues of which the network is not told what they are, nor how they mostly look.
+        hidden: residues of which the network is not told what they are; where there are some it is
+            not told how any residue mostly looks.
         lag_ps: time between frames.
         temperature_K: temperature.
     """
@@ -135,7 +136,10 @@ class TrajectoryTransformer(nn.Module):
         told = ~window.hidden[..., None]
         types = torch.where(window.hidden, UNKNOWN_TYPE, window.residue_types)
         residues = self.residue_type(types) + place
-        residues = residues + self.template_in(window.template_tokens * told)
+        # One molecule has one template: where residues are to be found from how others move, that
+        # of the others would say which molecule of the training it is.
+        shown = ~window.hidden.any(dim=1)[:, None, None]
+        residues = residues + self.template_in(window.template_tokens * shown)
         if self.torsions_in is not None:
             angles = torch.cat([window.torsions.sin(), window.torsions.cos()], dim=-1)
             residues = residues + self.torsions_in(angles * told)
