@@ -6,14 +6,18 @@ python scripts/accuracy_peptides.py transfer --data runs/peptides --train YVTL .
     --test EHFR ... --out runs/transfer
 
 ``one`` trains on a run of a peptide and is judged by an independent run of it: forward simulation
-from the training run at several numbers of evaluations, upsampling from 10 ps to 0.1 ps, and paths
-between the states that exchange most rarely. ``transfer`` trains on several peptides, simulates
-others and designs their inner residues. Beside each stand dynamics of the length of the training
-data and of equal wall-clock, the same frames shuffled, and a walk among fine states of the training
-run. Killed, the same command goes on at the stage where it was.
+from frames spread over the training run at several numbers of evaluations, upsampling from 10 ps to
+0.1 ps, and paths between the states that exchange most rarely. ``transfer`` trains on several
+peptides, simulates others and designs their inner residues. Of these the surrogate is given one
+structure and the first frame of a run, from which all replicas start; the two runs of them judge,
+and are the floor. Beside each stand an independent run, the same frames shuffled, a walk among fine
+states of that run, and dynamics of equal wall-clock (``--ns-per-day``). Killed, the same command
+goes on at the stage where it was.
 """
 
 import argparse
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +33,20 @@ from peptides.forward import (
 from peptides.interpolation import path_scores
 from peptides.pictures import forward_picture, path_picture, upsampling_picture
 from peptides.redesign import design_scores
-from peptides.sets import first_ps, read_run, shuffled, walk_among_states
+from peptides.sets import (
+    WALK_INTERVAL_PS,
+    first_ps,
+    read_run,
+    shuffled,
+    walk_among_states,
+)
 from peptides.upsampling import upsampling_scores
 from rich.console import Console
 from rich.table import Table
 from run_folder import Stages, require_same_arguments
 
 from trajgen.analysis.evaluate import EvaluationSettings, Reference, read_reference
+from trajgen.analysis.kinetics.states import StatesFit
 from trajgen.console import choose_progress, configure_logging, exit_with_code
 from trajgen.data.frame_files import load_atom_frames, save_atom_frames
 from trajgen.data.records import AtomFrames
@@ -80,57 +91,86 @@ def settings_of(arguments: argparse.Namespace) -> EvaluationSettings:
 
 
 def judge_forward(
-    arguments: argparse.Namespace, stages: Stages, name: str, evaluations: list[int]
+    arguments: argparse.Namespace, stages: Stages, name: str, starts: int | None
 ) -> dict[str, dict[str, Any]]:
-    """Return the scores of forward simulation of a peptide, and of all it is compared with."""
+    """Return the scores of forward simulation of a peptide, and of all it is compared with.
+
+    Args:
+        arguments: those of the command.
+        stages: what is done already.
+        name: the peptide.
+        starts: the first so many frames of the run that does not judge are those that replicas
+            start from; None for frames spread over all of it.
+    """
     judges = read_run(arguments.data, name, JUDGES, arguments.interval_ps)
     trained_on = read_run(arguments.data, name, TRAINED, arguments.interval_ps)
-    known: list[Reference] = []
 
+    known = trained_on if starts is None else None  # frames that a model could replay
+
+    @cache
     def reference() -> Reference:
-        if not known:
-            known.append(read_reference(judges, settings_of(arguments), arguments.seed))
-        return known[0]
+        return read_reference(judges, settings_of(arguments), arguments.seed)
+
+    @cache
+    def states() -> StatesFit:
+        return occupancy_states(reference())
 
     def of(frames: AtomFrames) -> dict[str, Any]:
-        return scores(frames, reference(), occupancy_states(reference()), trained_on)
+        return scores(frames, reference(), states(), known)
 
     length = judges.n_frames // arguments.replicas
 
     def walk() -> dict[str, Any]:
-        replicas, seed = arguments.replicas, arguments.seed
-        return of(walk_among_states(trained_on, reference(), replicas, length, seed))
+        frames = read_run(arguments.data, name, TRAINED, WALK_INTERVAL_PS)
+        lag = round(arguments.interval_ps / WALK_INTERVAL_PS)
+        try:
+            walked = walk_among_states(
+                frames, reference(), lag, arguments.replicas, length, arguments.seed
+            )
+        except InputError as error:  # short runs need not carry a model
+            return {"reason": str(error)}
+        return of(walked)
 
     rows: dict[str, dict[str, Any]] = {}
     rows["the run that judges"] = stages(
         f"{name}-judges",
-        lambda: {"valid": valid_share(judges), **novelty(judges, trained_on)},
+        lambda: {"valid": valid_share(judges), **novelty(judges, known)},
     )
     rows["independent run"] = stages(f"{name}-dynamics", lambda: of(trained_on))
+    for key, value in rows["independent run"].items():
+        if key.startswith("reference_"):
+            rows["the run that judges"][key.removeprefix("reference_")] = value
     rows["its frames shuffled"] = stages(
         f"{name}-shuffled", lambda: of(shuffled(trained_on, arguments.seed))
     )
     rows["walk among its states"] = stages(f"{name}-walk", walk)
-    for count in evaluations:
+    for count in arguments.evaluations:
 
         def simulate(count: int = count) -> dict[str, Any]:
             settings = RolloutSettings(evaluations=count, batch=arguments.batch)
             seed = derive_seed(arguments.seed, f"forward {name}", index=count)
             frames, cost = rollout(
-                open_model(arguments, name), trained_on, arguments.replicas, length, settings,
-                seed, choose_progress(),
+                open_model(arguments, name), trained_on.take(slice(starts)), arguments.replicas,
+                length, settings, seed, choose_progress(),
             )  # fmt: skip
             save_atom_frames(stages.folder / f"{name}-forward-{count}.safetensors", frames)
             return {**of(frames), **cost}
 
-        rows[f"surrogate, {count} evaluations"] = stages(f"{name}-forward-{count}", simulate)
-    seconds = rows[f"surrogate, {evaluations[-1]} evaluations"]["seconds"]
-    if arguments.ns_per_day is not None:
-        length_ps = arguments.ns_per_day * 1000 * seconds / 86400
-        rows["dynamics, equal time"] = {
-            **of(first_ps(trained_on, max(length_ps, 2 * arguments.interval_ps))),
-            "length_ps": length_ps,
-        }
+        made = stages(f"{name}-forward-{count}", simulate)
+        rows[f"surrogate, {count} evaluations"] = made
+        if arguments.ns_per_day is None:
+            continue
+        # From the start on, every frame that was saved: a short run has few others.
+        length_ps = arguments.ns_per_day * 1000 * made["seconds"] / 86400
+
+        def brief(length_ps: float = length_ps) -> dict[str, Any]:
+            fine = first_ps(read_run(arguments.data, name, TRAINED, FINE_PS), length_ps)
+            return {**of(replace(fine, time_step_ps=None)), "length_ps": length_ps}
+
+        speed = f"{arguments.ns_per_day:g}-ns-per-day"
+        rows[f"dynamics, time of {count} evaluations"] = stages(
+            f"{name}-equal-time-{count}-{speed}", brief
+        )
     return rows
 
 
@@ -139,9 +179,7 @@ def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
     name, stages = arguments.name, Stages(arguments.out)
     shortest = f"model.shortest_lag_ps={FINE_PS}"
     trained(arguments, [name], [shortest])
-    result: dict[str, Any] = {
-        "forward": judge_forward(arguments, stages, name, arguments.evaluations)
-    }
+    result: dict[str, Any] = {"forward": judge_forward(arguments, stages, name, None)}
     settings = RolloutSettings(evaluations=arguments.evaluations[-1], batch=arguments.batch)
 
     def upsample() -> dict[str, Any]:
@@ -191,18 +229,15 @@ def draw(arguments: argparse.Namespace, stages: Stages) -> None:
 
 def run_transfer(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train on several peptides, simulate others, and design their inner residues."""
-    shared = sorted(triples(arguments.train) & triples(arguments.test))
-    if shared:
-        raise InputError(
-            f"--test shares the triples {', '.join(shared)} with --train; choose others"
-        )
-    given = [f"model.shortest_lag_ps={arguments.interval_ps}", "tasks.design=0.25"]
+    # The two tasks that are judged.
+    others = [f"tasks.{task}=0" for task in ("interpolate", "upsample", "inpaint", "ensemble")]
+    given = [f"model.shortest_lag_ps={arguments.interval_ps}", "tasks.design=0.25", *others]
     trained(arguments, arguments.train, given)
     stages = Stages(arguments.out)
     settings = RolloutSettings(evaluations=arguments.evaluations[-1], batch=arguments.batch)
-    result: dict[str, Any] = {"forward": {}, "design": {}}
+    result: dict[str, Any] = {"trained_on": arguments.train, "forward": {}, "design": {}}
     for name in arguments.test:
-        result["forward"][name] = judge_forward(arguments, stages, name, arguments.evaluations)
+        result["forward"][name] = judge_forward(arguments, stages, name, 1)
 
         def design(name: str = name) -> dict[str, Any]:
             judges = read_run(arguments.data, name, JUDGES, arguments.interval_ps)
@@ -211,8 +246,47 @@ def run_transfer(arguments: argparse.Namespace) -> dict[str, Any]:
                 derive_seed(arguments.seed, f"design {name}"), choose_progress(),
             )  # fmt: skip
 
-        result["design"][name] = stages(f"{name}-design", design)
+        result["design"][name] = stages(f"{name}-design-{settings.evaluations}", design)
+    result["mean_of_peptides"] = mean_rows(list(result["forward"].values()))
     return result
+
+
+def mean_rows(tables: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Return the mean of each number over tables, where all of them have it."""
+    means: dict[str, dict[str, Any]] = {}
+    for label in tables[0]:
+        rows = [table[label] for table in tables]
+        means[label] = {
+            name: sum(row[name] for row in rows) / len(rows)
+            for name in columns(rows)
+            if all(row.get(name) is not None for row in rows)
+        }
+    return means
+
+
+def require_transferable(arguments: argparse.Namespace) -> None:
+    """Refuse peptides that share what they must not, or lack what they need.
+
+    Raises:
+        InputError: the two sets share a triple, a residue is in no training peptide, or a run is
+            missing.
+    """
+    shared = sorted(triples(arguments.train) & triples(arguments.test))
+    if shared:
+        raise InputError(
+            f"--test shares the triples {', '.join(shared)} with --train; choose others"
+        )
+    unknown = sorted(set("".join(arguments.test)) - set("".join(arguments.train)))
+    if unknown:
+        raise InputError(
+            f"--test has the residues {', '.join(unknown)}, which no peptide of --train has: "
+            "nothing says how these look and move; choose others"
+        )
+    wanted = [(name, TRAINED) for name in (*arguments.train, *arguments.test)]
+    for name, run in [*wanted, *((name, JUDGES) for name in arguments.test)]:
+        folder = arguments.data / name / f"run-{run}"
+        if not folder.is_dir():
+            raise InputError(f"{folder} is missing; make it with scripts/make_peptides.py")
 
 
 def triples(names: list[str]) -> set[str]:
@@ -258,7 +332,10 @@ def main() -> None:
         )
         command.add_argument("--evaluations", type=int, nargs="+", default=[20])
         command.add_argument("--batch", type=int, default=64)
-        command.add_argument("--ns-per-day", type=float, help="speed of dynamics on this machine")
+        command.add_argument(
+            "--ns-per-day", type=float, required=command is transfer,
+            help="speed of dynamics on all of this machine, for dynamics of equal wall-clock",
+        )  # fmt: skip
         command.add_argument("--seed", type=int, default=0)
         command.add_argument("--device", default="auto", help="cpu, cuda or auto")
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
@@ -269,7 +346,10 @@ def main() -> None:
             f"--evaluations has {odd[0]}; Heun's method takes two a step: give even numbers"
         )
     fix_threads()
-    require_same_arguments(arguments, free=("json", "data", "out", "evaluations", "pictures"))
+    if arguments.command == "transfer":
+        require_transferable(arguments)
+    free = ("json", "data", "out", "evaluations", "pictures", "ns_per_day")
+    require_same_arguments(arguments, free)
     if arguments.command == "one":
         result = run_one(arguments)
         print_forward(f"{arguments.name}, forward simulation", result["forward"])
@@ -278,6 +358,7 @@ def main() -> None:
         result = run_transfer(arguments)
         for name, rows in result["forward"].items():
             print_forward(f"{name}, not trained on", rows)
+        print_forward("mean of these", result["mean_of_peptides"])
         Console().print_json(data=result["design"])
     if arguments.json is not None:
         write_json(arguments.json, result)

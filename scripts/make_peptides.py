@@ -25,6 +25,7 @@ from al.molecule.molecule import Molecule
 from al.molecule.settings import SystemSettings
 from al.parts.sampler import SamplingSettings, append_samples, sampling_tasks
 from trajgen.console import choose_progress, configure_logging, exit_with_code
+from trajgen.data.store import Dataset
 from trajgen.errors import InputError
 from trajgen.files import write_json
 
@@ -52,20 +53,25 @@ def build(name: str, folder: Path) -> Path:
     return system
 
 
+def is_whole(run: Path) -> bool:
+    """Say whether a run is there; a process may be killed before its frames are in the dataset."""
+    return run.is_dir() and bool(Dataset.open(run).entries)
+
+
 def keep(
     folder: Path, system: Path, result: TaskResult, number: int, settings: SamplingSettings
 ) -> dict[str, Any]:
     """Write a run as a dataset, once, and return what it was."""
     append_samples(folder / f"run-{number}", system, [result], settings)
     molecule = Molecule.load(system)
-    seconds, ps = result.value["seconds"], result.value["oracle_ps"]
+    timed_ps, seconds = result.value["timed_ps"], result.value["seconds"]
     return {
         "peptide": folder.name,
         "run": number,
         "atoms": molecule.topology.n_atoms,
         "frames": result.value["frames"],
-        "ps": ps,
-        "ns_per_day": 86.4 * ps / seconds,
+        "ps": result.value["oracle_ps"],
+        "ns_per_day": 86.4 * timed_ps / seconds,
         "hamiltonian": molecule.settings.hamiltonian,
     }
 
@@ -106,7 +112,7 @@ def main() -> None:
             scratch,
         )
         for name in names
-        if not (arguments.out / name / f"run-{arguments.runs - 1}").is_dir()
+        if not all(is_whole(arguments.out / name / f"run-{run}") for run in range(arguments.runs))
     }
     together = [task for group in tasks.values() for task in group]
     results = executor.run(together, scratch, "all-atom dynamics", choose_progress(), limited=False)

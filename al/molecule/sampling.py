@@ -58,6 +58,9 @@ class _Plan:
 def sample_segment(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
     """Run one replica and write ``frames.safetensors`` and ``trajectory.xtc`` into ``out``.
 
+    Returns ``timed_ps``, what this process simulated within ``seconds``, beside ``oracle_ps``,
+    which counts what one that was killed did too.
+
     Args:
         arguments: ``system`` (folder), ``start`` (name), ``seed``, ``ps`` (saved time),
             ``equilibration_ps`` (time before), ``save_interval_ps``; optionally ``scratch`` (a
@@ -78,7 +81,9 @@ def sample_segment(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
     _claim(scratch, arguments)
     seed = int(arguments["seed"])
     state = scratch / "equilibrated.xml"
+    timed_steps = 0
     if not state.is_file():
+        timed_steps += plan.equilibration_steps
         start = molecule.start(arguments["start"])
         write_text(state, _equilibrate(molecule, start, settings, seed, plan.equilibration_steps))
     parts = []
@@ -100,6 +105,7 @@ def sample_segment(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
                 ),
             )
             write_text(after, _state_of(context))
+            timed_steps += frames * plan.steps_per_frame
             logger.info("%s: chunk %d of %d", arguments["start"], chunk + 1, len(plan.chunks))
         state = after
         parts.append(file)
@@ -115,6 +121,7 @@ def sample_segment(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
         "seed": seed,
         "start": arguments["start"],
         "time_step_ps": settings.time_step_ps,
+        "timed_ps": timed_steps * settings.time_step_ps,
         "seconds": time.monotonic() - began,
     }
 

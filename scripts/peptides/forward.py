@@ -72,7 +72,7 @@ def occupancy_states(reference: Reference) -> StatesFit:
 
 
 def scores(
-    frames: AtomFrames, reference: Reference, states: StatesFit, training: AtomFrames
+    frames: AtomFrames, reference: Reference, states: StatesFit, training: AtomFrames | None
 ) -> dict[str, Any]:
     """Return all numbers of a set of frames."""
     table = read_samples(frames, reference)
@@ -121,12 +121,20 @@ def torsions_of(table: FrameTable) -> tuple[np.ndarray, list[str]]:
 
 
 def _relaxation(table: FrameTable, reference: FrameTable) -> dict[str, Any]:
-    """Return the ratio of relaxation times of torsions to those of the reference, the median."""
+    """Return the ratio of relaxation times of torsions to those of the reference, the median.
+
+    Both are looked for up to the same time, half of the shorter of the longest runs: slow torsions
+    would be left out of one side alone otherwise.
+    """
+    if table.time_step_ps is None or table.time_step_ps != reference.time_step_ps:
+        return {"relaxation_ratio": None, "relaxation_reason": "the time steps differ"}
     times = []
+    longest = min(
+        int(np.unique(one.runs, return_counts=True)[1].max(initial=1)) for one in (table, reference)
+    )
+    step_ps = float(reference.time_step_ps or 1.0)
     for one in (table, reference):
         angles, _ = torsions_of(one)
-        step_ps = float(one.time_step_ps or 1.0)
-        longest = int(np.unique(one.runs, return_counts=True)[1].max(initial=1))
         blocks = np.zeros(len(angles), dtype=np.int64)
         sums = torsion_lagged_sums(angles, one.runs, blocks, max(longest // 2, 1))
         curves = sums.autocorrelation(np.ones(1))
@@ -151,10 +159,12 @@ def _kinetics(evaluation: Evaluation) -> dict[str, Any]:
     for name in ("flux_rank_correlation", "passage_error", "population_jsd"):
         if name in kinetics.comparison:
             found[name] = kinetics.comparison[name].value
-    first = kinetics.samples.time_scales[0].time_scales if kinetics.samples.time_scales else ()
-    if first:
-        found["slowest_time_scale_ps"] = first[0].value
-        found["slowest_time_scale_interval_ps"] = [first[0].low, first[0].high]
+    for prefix, side in (("", kinetics.samples), ("reference_", kinetics.reference)):
+        scales = side.time_scales[0].time_scales if side.time_scales else ()
+        if scales:
+            found[f"{prefix}slowest_time_scale_ps"] = scales[0].value
+            found[f"{prefix}slowest_time_scale_interval_ps"] = [scales[0].low, scales[0].high]
+            found[f"{prefix}time_scales_ps"] = [scale.value for scale in scales]
     return found
 
 
@@ -164,8 +174,10 @@ def valid_share(frames: AtomFrames) -> float:
     return float(1 - np.any([found.failed(name) for name in VALID], axis=0).mean())
 
 
-def novelty(frames: AtomFrames, training: AtomFrames) -> dict[str, Any]:
-    """Return the median distance of frames to the nearest training frame, nm."""
+def novelty(frames: AtomFrames, training: AtomFrames | None) -> dict[str, Any]:
+    """Return the median distance of frames to the nearest training frame, nm; nothing of none."""
+    if training is None:
+        return {}
     rows = np.linspace(0, frames.n_frames - 1, min(NOVELTY_FRAMES, frames.n_frames)).astype(int)
     mine, theirs = (torch.from_numpy(x) for x in (frames.positions_nm[rows], training.positions_nm))
     nearest, _ = nearest_rmsd(mine, theirs)
@@ -175,9 +187,9 @@ def novelty(frames: AtomFrames, training: AtomFrames) -> dict[str, Any]:
 def columns(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return the columns of the table that any row has."""
     wanted = [
-        "frames", "jensen_shannon_torsions", "jensen_shannon_backbone", "jensen_shannon_tica_0",
-        "jensen_shannon_tica_2d", "jensen_shannon_states", "relaxation_ratio",
-        "slowest_time_scale_ps", "flux_rank_correlation", "valid", "nearest_training_rmsd_nm",
-        "frames_per_s",
+        "frames", "jensen_shannon_torsions", "jensen_shannon_backbone",
+        "jensen_shannon_side_chain", "jensen_shannon_tica_0", "jensen_shannon_tica_2d",
+        "jensen_shannon_states", "relaxation_ratio", "slowest_time_scale_ps",
+        "flux_rank_correlation", "valid", "nearest_training_rmsd_nm", "frames_per_s",
     ]  # fmt: skip
     return [name for name in wanted if any(name in row for row in rows)]

@@ -16,6 +16,8 @@ from trajgen.seeding import numpy_generator
 
 #: States of the walk, and the slow coordinates that they are found in.
 FINE_STATES = StateSettings(microstates=500, macrostates=1, tics=4)
+#: Frames that the states of the walk are found in lie as far apart, ps.
+WALK_INTERVAL_PS = 1.0
 
 
 def read_run(data: Path, name: str, run: int, interval_ps: float) -> AtomFrames:
@@ -44,20 +46,32 @@ def shuffled(frames: AtomFrames, seed: int) -> AtomFrames:
 
 
 def walk_among_states(
-    frames: AtomFrames, reference: Reference, replicas: int, length: int, seed: int
+    frames: AtomFrames,
+    reference: Reference,
+    lag_frames: int,
+    replicas: int,
+    length: int,
+    seed: int,
 ) -> AtomFrames:
-    """Return synthetic trajectories of a Markov model of dynamics, of one frame interval a step.
+    """Return synthetic trajectories of a Markov model of dynamics, of so many frames a step.
 
     The slow coordinates are those of the reference, which favours the walk.
+
+    Raises:
+        InputError: the frames carry no slow coordinates, states or transitions.
     """
     if reference.fit.model is None:
         raise InputError(f"no slow coordinates to find states in: {reference.fit.reason}")
     tics = slow_coordinates(reference.fit.model, frames)
-    fit = fit_states(tics, frames.segments, None, 1, FINE_STATES, seed)
+    fit = fit_states(tics, frames.segments, None, lag_frames, FINE_STATES, seed)
     if fit.model is None:
         raise InputError(f"no states for the walk: {fit.reason}")
     states = fit.model.assign(tics)
     starts = np.linspace(0, frames.n_frames - 1, replicas).astype(np.int64)
-    chosen = synthetic_trajectories(states, frames.segments, 1, starts, length, seed)
+    chosen = synthetic_trajectories(states, frames.segments, lag_frames, starts, length, seed)
     walk = frames.take(chosen.ravel())
-    return replace(walk, segments=np.repeat(np.arange(replicas), length).astype(np.int64))
+    return replace(
+        walk,
+        segments=np.repeat(np.arange(replicas), length).astype(np.int64),
+        time_step_ps=lag_frames * (frames.time_step_ps or 1.0),
+    )
