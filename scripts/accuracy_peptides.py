@@ -16,162 +16,36 @@ goes on at the stage where it was.
 """
 
 import argparse
-from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from peptides.forward import (
-    columns,
-    evaluation_settings,
-    novelty,
-    occupancy_states,
-    rollout,
-    scores,
-    valid_share,
-)
+from peptides.forward import columns, evaluation_settings, occupancy_states
 from peptides.interpolation import path_scores
+from peptides.judge import ForwardJudge
+from peptides.models import FINE_PS, JUDGES, TRAINED, open_model, trained
 from peptides.pictures import forward_picture, path_picture, upsampling_picture
 from peptides.redesign import design_scores
-from peptides.sets import (
-    WALK_INTERVAL_PS,
-    first_ps,
-    read_run,
-    shuffled,
-    walk_among_states,
-)
+from peptides.sets import first_ps, read_run
 from peptides.upsampling import upsampling_scores
 from rich.console import Console
 from rich.table import Table
 from run_folder import Stages, require_same_arguments
 
-from trajgen.analysis.evaluate import EvaluationSettings, Reference, read_reference
-from trajgen.analysis.kinetics.states import StatesFit
+from trajgen.analysis.evaluate import EvaluationSettings, read_reference
 from trajgen.console import choose_progress, configure_logging, exit_with_code
 from trajgen.data.frame_files import load_atom_frames, save_atom_frames
-from trajgen.data.records import AtomFrames
-from trajgen.data.store import Dataset
-from trajgen.device import choose_device, fix_threads
+from trajgen.device import fix_threads
 from trajgen.errors import InputError
 from trajgen.files import write_json
 from trajgen.seeding import derive_seed
-from trajgen.settings import load_settings
-from trajgen.surrogate.checkpoints import load_surrogate
 from trajgen.surrogate.completing import RolloutSettings
-from trajgen.surrogate.surrogate import Surrogate
-from trajgen.surrogate.train import train_surrogate
-from trajgen.surrogate.training_settings import TrainSettings
 
-#: Run that is trained on, and the independent one that judges.
-TRAINED, JUDGES = 0, 1
-FINE_PS, FACTOR = 0.1, 100
-
-
-def trained(arguments: argparse.Namespace, names: list[str], more: list[str]) -> Path:
-    """Train on the first runs of peptides, once."""
-    out: Path = arguments.out / "model"
-    if not out.exists():
-        given = ["model.resolution=heavy", f"training.max_minutes={arguments.minutes}", *more]
-        settings = load_settings(TrainSettings, None, [*given, *arguments.set])
-        datasets = [Dataset.open(arguments.data / name / f"run-{TRAINED}") for name in names]
-        device = choose_device(arguments.device)
-        train_surrogate(datasets, out, settings, arguments.seed, device, choose_progress())
-    return out
-
-
-def open_model(arguments: argparse.Namespace, name: str) -> Surrogate:
-    """Load the surrogate for a peptide."""
-    structure = arguments.data / name / "system" / "topology.pdb"
-    device = choose_device(arguments.device)
-    return load_surrogate(arguments.out / "model", device, structure)
+#: One frame in so many is known where the others are filled in.
+FACTOR = 100
 
 
 def settings_of(arguments: argparse.Namespace) -> EvaluationSettings:
     return evaluation_settings(arguments.interval_ps, arguments.lag_ps)
-
-
-def judge_forward(
-    arguments: argparse.Namespace, stages: Stages, name: str, starts: int | None
-) -> dict[str, dict[str, Any]]:
-    """Return the scores of forward simulation of a peptide, and of all it is compared with.
-
-    Args:
-        arguments: those of the command.
-        stages: what is done already.
-        name: the peptide.
-        starts: the first so many frames of the run that does not judge are those that replicas
-            start from; None for frames spread over all of it.
-    """
-    judges = read_run(arguments.data, name, JUDGES, arguments.interval_ps)
-    trained_on = read_run(arguments.data, name, TRAINED, arguments.interval_ps)
-
-    known = trained_on if starts is None else None  # frames that a model could replay
-
-    @cache
-    def reference() -> Reference:
-        return read_reference(judges, settings_of(arguments), arguments.seed)
-
-    @cache
-    def states() -> StatesFit:
-        return occupancy_states(reference())
-
-    def of(frames: AtomFrames) -> dict[str, Any]:
-        return scores(frames, reference(), states(), known)
-
-    length = judges.n_frames // arguments.replicas
-
-    def walk() -> dict[str, Any]:
-        frames = read_run(arguments.data, name, TRAINED, WALK_INTERVAL_PS)
-        lag = round(arguments.interval_ps / WALK_INTERVAL_PS)
-        try:
-            walked = walk_among_states(
-                frames, reference(), lag, arguments.replicas, length, arguments.seed
-            )
-        except InputError as error:  # short runs need not carry a model
-            return {"reason": str(error)}
-        return of(walked)
-
-    rows: dict[str, dict[str, Any]] = {}
-    rows["the run that judges"] = stages(
-        f"{name}-judges",
-        lambda: {"valid": valid_share(judges), **novelty(judges, known)},
-    )
-    rows["independent run"] = stages(f"{name}-dynamics", lambda: of(trained_on))
-    for key, value in rows["independent run"].items():
-        if key.startswith("reference_"):
-            rows["the run that judges"][key.removeprefix("reference_")] = value
-    rows["its frames shuffled"] = stages(
-        f"{name}-shuffled", lambda: of(shuffled(trained_on, arguments.seed))
-    )
-    rows["walk among its states"] = stages(f"{name}-walk", walk)
-    for count in arguments.evaluations:
-
-        def simulate(count: int = count) -> dict[str, Any]:
-            settings = RolloutSettings(evaluations=count, batch=arguments.batch)
-            seed = derive_seed(arguments.seed, f"forward {name}", index=count)
-            frames, cost = rollout(
-                open_model(arguments, name), trained_on.take(slice(starts)), arguments.replicas,
-                length, settings, seed, choose_progress(),
-            )  # fmt: skip
-            save_atom_frames(stages.folder / f"{name}-forward-{count}.safetensors", frames)
-            return {**of(frames), **cost}
-
-        made = stages(f"{name}-forward-{count}", simulate)
-        rows[f"surrogate, {count} evaluations"] = made
-        if arguments.ns_per_day is None:
-            continue
-        # From the start on, every frame that was saved: a short run has few others.
-        length_ps = arguments.ns_per_day * 1000 * made["seconds"] / 86400
-
-        def brief(length_ps: float = length_ps) -> dict[str, Any]:
-            fine = first_ps(read_run(arguments.data, name, TRAINED, FINE_PS), length_ps)
-            return {**of(replace(fine, time_step_ps=None)), "length_ps": length_ps}
-
-        speed = f"{arguments.ns_per_day:g}-ns-per-day"
-        rows[f"dynamics, time of {count} evaluations"] = stages(
-            f"{name}-equal-time-{count}-{speed}", brief
-        )
-    return rows
 
 
 def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -179,7 +53,7 @@ def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
     name, stages = arguments.name, Stages(arguments.out)
     shortest = f"model.shortest_lag_ps={FINE_PS}"
     trained(arguments, [name], [shortest])
-    result: dict[str, Any] = {"forward": judge_forward(arguments, stages, name, None)}
+    result: dict[str, Any] = {"forward": ForwardJudge(arguments, stages, name, unseen=False).rows()}
     settings = RolloutSettings(evaluations=arguments.evaluations[-1], batch=arguments.batch)
 
     def upsample() -> dict[str, Any]:
@@ -237,7 +111,7 @@ def run_transfer(arguments: argparse.Namespace) -> dict[str, Any]:
     settings = RolloutSettings(evaluations=arguments.evaluations[-1], batch=arguments.batch)
     result: dict[str, Any] = {"trained_on": arguments.train, "forward": {}, "design": {}}
     for name in arguments.test:
-        result["forward"][name] = judge_forward(arguments, stages, name, 1)
+        result["forward"][name] = ForwardJudge(arguments, stages, name, unseen=True).rows()
 
         def design(name: str = name) -> dict[str, Any]:
             judges = read_run(arguments.data, name, JUDGES, arguments.interval_ps)

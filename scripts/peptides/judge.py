@@ -1,0 +1,151 @@
+"""Forward simulation of a peptide beside all that it is compared with, one row each."""
+
+import argparse
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from run_folder import Stages
+
+from peptides.forward import (
+    evaluation_settings,
+    novelty,
+    occupancy_states,
+    rollout,
+    scores,
+    valid_share,
+)
+from peptides.models import FINE_PS, JUDGES, TRAINED, open_model
+from peptides.sets import WALK_INTERVAL_PS, first_ps, read_run, shuffled, walk_among_states
+from trajgen.analysis.evaluate import Reference, read_reference
+from trajgen.analysis.kinetics.states import StatesFit
+from trajgen.console import choose_progress
+from trajgen.data.frame_files import save_atom_frames
+from trajgen.data.records import AtomFrames
+from trajgen.errors import InputError
+from trajgen.seeding import derive_seed
+from trajgen.surrogate.completing import RolloutSettings
+
+
+class ForwardJudge:
+    """Judges a peptide by an independent run of it; runs are read when a row asks for them."""
+
+    def __init__(
+        self, arguments: argparse.Namespace, stages: Stages, name: str, unseen: bool
+    ) -> None:
+        """Take the peptide.
+
+        Args:
+            arguments: those of the command.
+            stages: what is done already.
+            name: the peptide.
+            unseen: whether the surrogate was not trained on it. All replicas start from the first
+                frame of its other run then; else from frames spread over it.
+        """
+        self.arguments, self.stages, self.name, self.unseen = arguments, stages, name, unseen
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Return the scores of the surrogate and of all it is compared with."""
+        stages, name = self.stages, self.name
+        rows = {
+            "the run that judges": stages(f"{name}-judges", self.of_judges),
+            "independent run": stages(f"{name}-dynamics", lambda: self.of(self.other)),
+            "its frames shuffled": stages(f"{name}-shuffled", self.of_shuffled),
+            "walk among its states": stages(f"{name}-walk", self.of_walk),
+        }
+        for key, value in rows["independent run"].items():
+            if key.startswith("reference_"):
+                rows["the run that judges"][key.removeprefix("reference_")] = value
+        for count in self.arguments.evaluations:
+            rows[f"surrogate, {count} evaluations"] = self.surrogate(count)
+            if self.arguments.ns_per_day is not None:
+                rows[f"dynamics, time of {count} evaluations"] = self.brief_dynamics(count)
+        return rows
+
+    @cached_property
+    def judges(self) -> AtomFrames:
+        """The run that judges."""
+        return read_run(self.arguments.data, self.name, JUDGES, self.arguments.interval_ps)
+
+    @cached_property
+    def other(self) -> AtomFrames:
+        """The other run: the one trained on, where the peptide was."""
+        return read_run(self.arguments.data, self.name, TRAINED, self.arguments.interval_ps)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """What is measured of the run that judges."""
+        settings = evaluation_settings(self.arguments.interval_ps, self.arguments.lag_ps)
+        return read_reference(self.judges, settings, self.arguments.seed)
+
+    @cached_property
+    def states(self) -> StatesFit:
+        """The states that occupancies are compared on."""
+        return occupancy_states(self.reference)
+
+    @property
+    def replayable(self) -> AtomFrames | None:
+        """The frames that a model could replay."""
+        return None if self.unseen else self.other
+
+    @property
+    def length(self) -> int:
+        """The frames of each replica, which together are as many as those that judge."""
+        return self.judges.n_frames // self.arguments.replicas
+
+    def of(self, frames: AtomFrames) -> dict[str, Any]:
+        """Return the scores of a set of frames."""
+        return scores(frames, self.reference, self.states, self.replayable)
+
+    def of_judges(self) -> dict[str, Any]:
+        """Return what can be said of the run that judges."""
+        return {"valid": valid_share(self.judges), **novelty(self.judges, self.replayable)}
+
+    def of_shuffled(self) -> dict[str, Any]:
+        """Return the scores of the other run without its kinetics."""
+        return self.of(shuffled(self.other, self.arguments.seed))
+
+    def of_walk(self) -> dict[str, Any]:
+        """Return the scores of a walk among fine states of the other run, or why there is none."""
+        frames = read_run(self.arguments.data, self.name, TRAINED, WALK_INTERVAL_PS)
+        lag = round(self.arguments.interval_ps / WALK_INTERVAL_PS)
+        replicas, seed = self.arguments.replicas, self.arguments.seed
+        try:
+            walk = walk_among_states(frames, self.reference, lag, replicas, self.length, seed)
+        except InputError as error:  # short runs need not carry a model
+            return {"reason": str(error)}
+        return self.of(walk)
+
+    def surrogate(self, evaluations: int) -> dict[str, Any]:
+        """Return the scores of rollouts, and what they cost."""
+        stage = f"{self.name}-forward-{evaluations}"
+
+        def simulate() -> dict[str, Any]:
+            frames, cost = rollout(
+                open_model(self.arguments, self.name),
+                self.other.take(slice(1 if self.unseen else None)),
+                self.arguments.replicas,
+                self.length,
+                RolloutSettings(evaluations=evaluations, batch=self.arguments.batch),
+                derive_seed(self.arguments.seed, f"forward {self.name}", index=evaluations),
+                choose_progress(),
+            )
+            save_atom_frames(self.stages.folder / f"{stage}.safetensors", frames)
+            return {**self.of(frames), **cost}
+
+        return self.stages(stage, simulate)
+
+    def brief_dynamics(self, evaluations: int) -> dict[str, Any]:
+        """Return the scores of as much dynamics as the rollouts took time for.
+
+        It counts from the start on, and has every frame that was saved: there are few others.
+        """
+        ns_per_day = self.arguments.ns_per_day
+        length_ps = ns_per_day * 1000 * self.surrogate(evaluations)["seconds"] / 86400
+
+        def measure() -> dict[str, Any]:
+            fine = read_run(self.arguments.data, self.name, TRAINED, FINE_PS)
+            frames = replace(first_ps(fine, length_ps), time_step_ps=None)
+            return {**self.of(frames), "length_ps": length_ps}
+
+        return self.stages(f"{self.name}-equal-time-{evaluations}-{ns_per_day:g}", measure)

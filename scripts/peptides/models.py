@@ -1,0 +1,37 @@
+"""The runs of a peptide, and the surrogate that is trained on some and opened for any."""
+
+import argparse
+from pathlib import Path
+
+from trajgen.console import choose_progress
+from trajgen.data.store import Dataset
+from trajgen.device import choose_device
+from trajgen.settings import load_settings
+from trajgen.surrogate.checkpoints import load_surrogate
+from trajgen.surrogate.surrogate import Surrogate
+from trajgen.surrogate.train import train_surrogate
+from trajgen.surrogate.training_settings import TrainSettings
+
+#: Run that is trained on, and the independent one that judges.
+TRAINED, JUDGES = 0, 1
+#: Time between saved frames, ps.
+FINE_PS = 0.1
+
+
+def trained(arguments: argparse.Namespace, names: list[str], more: list[str]) -> Path:
+    """Train on the first runs of peptides, once."""
+    out: Path = arguments.out / "model"
+    if not out.exists():
+        given = ["model.resolution=heavy", f"training.max_minutes={arguments.minutes}", *more]
+        settings = load_settings(TrainSettings, None, [*given, *arguments.set])
+        datasets = [Dataset.open(arguments.data / name / f"run-{TRAINED}") for name in names]
+        device = choose_device(arguments.device)
+        train_surrogate(datasets, out, settings, arguments.seed, device, choose_progress())
+    return out
+
+
+def open_model(arguments: argparse.Namespace, name: str) -> Surrogate:
+    """Load the surrogate for a peptide."""
+    structure = arguments.data / name / "system" / "topology.pdb"
+    device = choose_device(arguments.device)
+    return load_surrogate(arguments.out / "model", device, structure)
