@@ -171,3 +171,10 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_processes_of_all_atom_dynamics_start_without_torch() -> None:
+    """It takes longer to import than all else together, and each query is a process."""
+    code = "import sys, al.oracle.tasks, al.molecule.sampling; print('torch' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "False"

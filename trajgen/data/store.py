@@ -16,10 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 import yaml
-from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from torch import Tensor
 
 from trajgen.data.mapping import map_frames
 from trajgen.data.records import AtomFrames, BeadFrames, Timeline, concatenate
@@ -237,7 +235,7 @@ class Dataset:
 
     def read_beads(self, entry: ShardEntry) -> BeadFrames:
         """Read the beads of one shard."""
-        with self._shard(entry) as shard:
+        with self.open_shard(entry) as shard:
             optional = {
                 name: shard.get_tensor(name) if name in shard.keys() else None  # noqa: SIM118
                 for name in ("forces", "weights", "force_variance")
@@ -252,26 +250,12 @@ class Dataset:
 
     def read_timeline(self, entry: ShardEntry) -> Timeline:
         """Read when the frames of one shard are, without the frames."""
-        with self._shard(entry) as shard:
+        with self.open_shard(entry) as shard:
             return Timeline(shard.get_tensor("segments"), entry.label.save_interval_ps)
-
-    def map_positions(
-        self, entry: ShardEntry, atoms: bool = False
-    ) -> Float[Tensor, "frames sites 3"]:
-        """Map the positions of a shard's beads or atoms into memory; only what is used is read.
-
-        Raises:
-            InputError: atoms are wanted of a dataset of beads only.
-        """
-        if atoms and self.header.atoms is None:
-            raise InputError(f"dataset {self.path} is of beads only; it holds no atoms")
-        with self._shard(entry, framework="pt") as shard:
-            positions: Tensor = shard.get_tensor("atom_positions_nm" if atoms else "positions_nm")
-            return positions
 
     def read_weights(self, entry: ShardEntry) -> np.ndarray | None:
         """Read the weights of one shard's frames alone, None where it has none."""
-        with self._shard(entry) as shard:
+        with self.open_shard(entry) as shard:
             return shard.get_tensor("weights") if "weights" in shard.keys() else None  # noqa: SIM118
 
     def read_all_beads(self) -> BeadFrames:
@@ -288,7 +272,7 @@ class Dataset:
         """
         if self.header.atoms is None:
             raise InputError(f"dataset {self.path} is of beads only; it holds no atoms")
-        with self._shard(entry) as shard:
+        with self.open_shard(entry) as shard:
             names = shard.keys()
             wanted = slice(None) if frames is None else list(frames)
 
@@ -341,7 +325,12 @@ class Dataset:
         sync_folder(self.path)
         self.entries = (*self.entries, entry)
 
-    def _shard(self, entry: ShardEntry, framework: str = "numpy") -> Any:
+    def open_shard(self, entry: ShardEntry, framework: str = "numpy") -> Any:
+        """Open the file of a shard, as arrays of NumPy or as tensors (``pt``).
+
+        Raises:
+            InputError: it is missing or damaged.
+        """
         try:
             return safe_open(self.path / entry.file, framework=framework)
         except (SafetensorError, OSError) as error:

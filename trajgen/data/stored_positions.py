@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from trajgen.data.store import Dataset
+from trajgen.data.store import Dataset, ShardEntry
+from trajgen.errors import InputError
 
 #: Frames that are read at once by those who go through all.
 CHUNK_FRAMES = 16_384
@@ -35,7 +36,7 @@ class StoredPositions:
     def of_beads(cls, dataset: Dataset) -> "StoredPositions":
         """Return the positions of the beads of a dataset."""
         return cls(
-            tuple(dataset.map_positions(entry) for entry in dataset.entries),
+            tuple(_mapped(dataset, entry, "positions_nm") for entry in dataset.entries),
             tuple(entry.label.name for entry in dataset.entries),
         )
 
@@ -46,8 +47,10 @@ class StoredPositions:
         Raises:
             InputError: the dataset is of beads only.
         """
+        if dataset.header.atoms is None:
+            raise InputError(f"dataset {dataset.path} is of beads only; it holds no atoms")
         return cls(
-            tuple(dataset.map_positions(entry, atoms=True) for entry in dataset.entries),
+            tuple(_mapped(dataset, entry, "atom_positions_nm") for entry in dataset.entries),
             tuple(entry.label.name for entry in dataset.entries),
             sites,
         )
@@ -89,3 +92,10 @@ class StoredPositions:
     @cached_property
     def _ends(self) -> Int64[Tensor, " shards"]:
         return torch.tensor([len(shard) for shard in self.shards], dtype=torch.long).cumsum(0)
+
+
+def _mapped(dataset: Dataset, entry: ShardEntry, name: str) -> Float[Tensor, "frames sites 3"]:
+    """Map the positions of a shard into memory; only what is used is read."""
+    with dataset.open_shard(entry, framework="pt") as shard:
+        positions: Tensor = shard.get_tensor(name)
+        return positions
