@@ -168,6 +168,13 @@ def _check_exploration(settings: RunSettings) -> None:
     device = choose_device(settings.exploration.device)
     if dynamics.recorded:
         require_recordable(device)
+    tasks = settings.surrogate.tasks
+    if tasks.forward == 0 or (settings.exploration.surrogate.pairs and tasks.interpolate == 0):
+        raise InputError(
+            "the loop asks the surrogate for rollouts and for paths, and surrogate.tasks.forward "
+            "or surrogate.tasks.interpolate is 0; give both a weight, or ask for no path: "
+            "exploration.surrogate.pairs=0"
+        )
     lag_ps, model = settings.exploration.surrogate.lag_ps, settings.surrogate.model
     shortest_ps = model.shortest_lag_ps or settings.sampling.save_interval_ps
     longest_ps = model.longest_lag_ps or settings.sampling.ps

@@ -100,6 +100,7 @@ def test_rounds_may_be_added_and_workers_changed_but_nothing_else(tmp_path: Path
         # Half of the time step would do, and the first try of each task would be refused.
         ("oracle.save_interval_ps=0.05", "no multiple of the time step"),
         ("system.time_step_ps=0.003", "no multiple of the time step"),
+        ("surrogate.tasks.interpolate=0", "asks the surrogate for rollouts and for paths"),
         ("exploration.surrogate.lag_ps=3.0", "is trained at lags of 0.2 to at most 0.2 ps"),
         ("exploration.potential.dynamics.recorded=true", "recorded on a GPU"),
         ("exploration.potential.dynamics.tempering={temperatures_K: [300.0]}", "350"),

@@ -91,12 +91,24 @@ def test_each_run_serves_the_lags_near_its_own() -> None:
         runs.draw(np.array([0.3, 0.1]), 4, np.zeros(2))
 
 
-def test_the_last_gap_may_be_shorter() -> None:
+def test_cells_may_lie_before_and_behind_their_places() -> None:
     runs = Runs.find([part_of([40], 0.5)])
-    windows = runs.draw(np.full(3, 5.0), 4, np.zeros(3), np.array([1.0, 0.31, 1e-9]))
-    assert windows.frames.tolist() == [[0, 10, 20, 30], [0, 10, 20, 24], [0, 10, 20, 21]]
-    assert windows.times_ps[1].tolist() == [0, 5, 10, 12]
+    earlier = np.array([[0, 0, 0, 0], [0, 0, 0, 6], [-9, 0, 0, 0]])
+    windows = runs.draw(np.full(3, 5.0), 4, np.zeros(3), earlier)
+    assert windows.frames.tolist() == [[0, 10, 20, 30], [0, 10, 20, 24], [9, 10, 20, 30]]
+    assert windows.times_ps.tolist() == [[0, 5, 10, 15], [0, 5, 10, 12], [0, 0.5, 5.5, 10.5]]
     assert windows.lag_ps.tolist() == [5.0] * 3
+    assert windows.strides.tolist() == [10] * 3
+
+
+def test_single_frames_are_drawn_from_all_frames_by_their_weights() -> None:
+    runs = Runs.find([part_of([4, 2], 0.5)])
+    found = runs.draw_frames((np.arange(6000) + 0.5) / 6000)
+    assert np.bincount(found).tolist() == [1000] * 6
+    weighted = replace(runs, weights=np.array([1.0, 0.0, 0.0, 2.0, 3.0, 0.0]))
+    found = weighted.draw_frames((np.arange(6000) + 0.5) / 6000)
+    assert np.bincount(found, minlength=6).tolist() == [1000, 0, 0, 2000, 3000, 0]
+    assert weighted.draw_frames(np.array([0.0, np.nextafter(1.0, 0.0)])).tolist() == [0, 4]
 
 
 def test_runs_end_where_frames_may_not_be_used() -> None:

@@ -11,8 +11,9 @@ from trajgen.surrogate.conditioning import (
     choose_tasks,
     draw_masks,
     forward_mask,
-    inpaint_mask,
     interpolate_mask,
+    require_known_residues,
+    shorter_gaps,
     upsample_mask,
 )
 
@@ -37,7 +38,9 @@ def test_masks_that_ask_nothing_are_refused():
     with pytest.raises(InputError, match="factor is 1"):
         upsample_mask(5, 3, 1)
     with pytest.raises(InputError, match="0 of 3 residues are known"):
-        inpaint_mask(5, torch.zeros(3, dtype=torch.bool), first_frame=True)
+        require_known_residues(torch.zeros(3, dtype=torch.bool), 1)
+    with pytest.raises(InputError, match="2 of 4 residues are known; wanted are at least 3"):
+        require_known_residues(torch.tensor([True, True, False, False]), 3)
 
 
 def test_a_path_without_a_frame_inside_is_refused():
@@ -45,13 +48,19 @@ def test_a_path_without_a_frame_inside_is_refused():
         interpolate_mask(2, 3)
 
 
-def drawn(settings: dict[str, float], windows: int = 4000, frames: int = 7) -> Tasks:
+def drawn(
+    settings: dict[str, float],
+    windows: int = 4000,
+    frames: int = 7,
+    beads: int = 3,
+    least_known: int = 1,
+) -> Tasks:
     present = torch.ones(windows, frames, dtype=torch.bool)
     present[::2, 5:] = False
     zeros = dict.fromkeys(TASKS, 0.0)
     generator = torch.Generator().manual_seed(0)
     chosen = choose_tasks(windows, TaskSettings(**{**zeros, **settings}), generator)
-    tasks = draw_masks(chosen, present, 3, generator)
+    tasks = draw_masks(chosen, present, beads, least_known, generator)
     asked = tasks.present[:, :, None] & ~tasks.known
     assert asked.any(dim=2).any(dim=1).all()
     assert not (tasks.known & ~tasks.present[:, :, None]).any()
@@ -90,12 +99,50 @@ def test_every_factor_of_upsampling_is_drawn():
 
 def test_residues_are_known_over_all_frames_in_inpainting():
     tasks = drawn({"inpaint": 1.0})
-    later = tasks.known[:, 1:5]
-    assert (later == later[:, :1]).all()
-    counts = later[:, 0].sum(dim=1)
-    assert sorted(set(counts.tolist())) == [1, 2]
-    starts = tasks.known[:, 0].all(dim=1).float().mean()
-    assert abs(float(starts) - 0.5) < 0.05
+    lengths, rows = tasks.present.sum(dim=1), torch.arange(4000)
+    assert sorted(set(lengths[1::2].tolist())) == [3, 4, 5, 6, 7]
+    assert 0.55 < float((lengths[1::2] == 7).float().mean()) < 0.65  # half, and a fifth of the rest
+    begin = tasks.known.all(dim=2).int().cumprod(dim=1).sum(dim=1)
+    residues = tasks.known[rows, lengths - 1]
+    assert sorted(set(residues.sum(dim=1).tolist())) == [1, 2]
+    later = tasks.present & (torch.arange(7) >= begin[:, None])
+    assert torch.equal(tasks.known & later[..., None], residues[:, None] & later[..., None])
+    assert abs(float((begin == 0).float().mean()) - 0.5) < 0.05
+    assert sorted(set(begin.tolist())) == [0, 1, 2, 3]
+
+
+def test_as_many_residues_are_known_as_frames_are_superposed_by():
+    for task in ("inpaint", "design"):
+        tasks = drawn({task: 1.0}, beads=5, least_known=3)
+        shown = tasks.known[:, 2].sum(dim=1)
+        assert int(shown.min()) == 3
+    tasks = drawn({"design": 1.0}, beads=3, least_known=3)
+    assert not tasks.hidden.any()
+    assert tasks.known[:, 0].all()
+
+
+def test_gaps_are_shorter_before_known_frames_at_the_end_and_between_those_at_the_begin():
+    tasks = drawn({"interpolate": 1.0, "forward": 1.0, "inpaint": 1.0, "ensemble": 1.0})
+    strides = torch.randint(1, 9, (4000,), generator=torch.Generator().manual_seed(1))
+    earlier = shorter_gaps(tasks, strides, torch.Generator().manual_seed(2))
+    steps = strides[:, None] - earlier.diff(dim=1)
+    inside = tasks.present[:, 1:]
+    assert (steps[inside] >= 1).all()
+    assert (steps <= strides[:, None])[inside].all()
+    whole = tasks.known.all(dim=2)
+    lengths = tasks.present.sum(dim=1)
+    between = whole[:, 0] & whole[torch.arange(4000), lengths - 1]
+    short = (steps < strides[:, None]) & inside
+    assert not short[~between].any()
+    # A gap is shorter where known frames at the end begin, or between the last two at the begin.
+    at_end = ~whole[:, :-1] & whole[:, 1:]
+    begin = whole.int().cumprod(dim=1).sum(dim=1)
+    at_begin = torch.arange(6) == begin[:, None] - 2
+    assert not (short & ~at_end & ~at_begin).any()
+    some = between & (strides == 8)
+    assert 0.35 < float((short & at_end)[some].any(dim=1).float().mean()) < 0.55
+    lengths_of_short = steps[some][(short & at_end)[some]]
+    assert sorted(set(lengths_of_short.tolist())) == list(range(1, 8))
 
 
 def test_types_of_unknown_residues_are_asked_in_design_alone():

@@ -79,7 +79,7 @@ def test_bad_requests_are_refused_with_what_is_wanted(surrogate: Surrogate):
     ends = STARTS[0], STARTS[1]
     with pytest.raises(InputError, match="a path of 2 frames has none between"):
         interpolate(surrogate, *ends, 2, 1, LAG_PS, SETTINGS, 0)
-    with pytest.raises(InputError, match="lag_ps is 4, but"):
+    with pytest.raises(InputError, match="a gap needs frames 4 ps apart"):
         interpolate(surrogate, *ends, 7, 1, LAG_PS, SETTINGS, 0)
     with pytest.raises(InputError, match="paths is 0"):
         interpolate(surrogate, *ends, 5, 0, LAG_PS, SETTINGS, 0)

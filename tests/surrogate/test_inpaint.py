@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from test_forward import SETTINGS, STARTS
 from toy_chain import LAG_PS, TOPOLOGY, wobbling_chain
 
 from trajgen.errors import InputError
+from trajgen.geometry.rotations import random_rotations
 from trajgen.surrogate.ensemble import ensemble
 from trajgen.surrogate.inpaint import inpaint
 from trajgen.surrogate.surrogate import Surrogate
@@ -28,6 +30,25 @@ def test_known_residues_come_back_and_the_others_differ(surrogate: Surrogate, st
     assert np.array_equal(again.positions_nm, positions)
 
 
+@pytest.mark.parametrize("start_known", [True, False])
+def test_a_molecule_that_tumbles_is_completed_frame_by_frame(
+    surrogate: Surrogate, start_known: bool
+):
+    """Frames keep the pose in which their known residues are given, and are whole in it."""
+    given = wobbling_chain(15, 2)
+    turns = random_rotations(15, torch.Generator().manual_seed(3)).numpy()
+    shifts = np.random.default_rng(4).normal(size=(15, 1, 3)).astype(np.float32)
+
+    def tumbled(positions: np.ndarray) -> np.ndarray:
+        return positions @ turns.swapaxes(-1, -2) + shifts
+
+    still = inpaint(surrogate, given, KNOWN, 3, LAG_PS, SETTINGS, 1, start_known)
+    rolled = inpaint(surrogate, tumbled(given), KNOWN, 3, LAG_PS, SETTINGS, 1, start_known)
+    assert np.array_equal(rolled.alive, still.alive)
+    assert still.alive.all()
+    np.testing.assert_allclose(rolled.positions_nm, tumbled(still.positions_nm), atol=2e-4)
+
+
 def test_frames_of_an_ensemble_do_not_depend_on_each_other(surrogate: Surrogate):
     many = ensemble(surrogate, 12, SETTINGS, 4)
     assert many.positions_nm.shape == (1, 12, TOPOLOGY.n_beads, 3)
@@ -38,7 +59,7 @@ def test_frames_of_an_ensemble_do_not_depend_on_each_other(surrogate: Surrogate)
 
 
 def test_bad_requests_are_refused_with_what_is_wanted(surrogate: Surrogate):
-    for residues in (np.zeros(5, dtype=bool), np.ones(5, dtype=bool)):
+    for residues in (np.zeros(5, dtype=bool), np.arange(5) < 2, np.ones(5, dtype=bool)):
         with pytest.raises(InputError, match="of 5 residues are known"):
             inpaint(surrogate, STARTS, residues, 1, LAG_PS, SETTINGS, 0)
     with pytest.raises(InputError, match="replicas is 0"):

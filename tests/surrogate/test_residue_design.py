@@ -1,6 +1,7 @@
 """Design: residues are told from how others move, and the same noise gives the same design."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,10 @@ def test_the_command_writes_sequences_and_chances(tmp_path: Path):
 
 
 def test_bad_requests_are_refused_with_what_is_wanted(surrogate: Surrogate):
+    with pytest.raises(InputError, match="not trained for design, only for forward"):
+        design(surrogate, STARTS, KNOWN, 1, LAG_PS, SETTINGS, 1)
+    asked = replace(surrogate.molecule, tasks=TASKS)
+    surrogate = Surrogate(surrogate.network, surrogate.settings, asked)
     with pytest.raises(InputError, match="samples is 0"):
         design(surrogate, STARTS, KNOWN, 0, LAG_PS, SETTINGS, 1)
     with pytest.raises(InputError, match="5 of 5 residues are known"):

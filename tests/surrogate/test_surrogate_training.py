@@ -32,6 +32,7 @@ from trajgen.surrogate import trainer
 from trajgen.surrogate.checkpoints import load_surrogate
 from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.conditioning import TaskSettings, forward_mask
+from trajgen.surrogate.ensemble import ensemble
 from trajgen.surrogate.forward import forward
 from trajgen.surrogate.objective import window_losses
 from trajgen.surrogate.surrogate import SurrogateSettings, WindowTimes, encode_windows
@@ -39,6 +40,7 @@ from trajgen.surrogate.survey import typical_frame
 from trajgen.surrogate.train import train_surrogate
 from trajgen.surrogate.training_settings import TrainSettings
 from trajgen.surrogate.training_windows import read_training_data
+from trajgen.surrogate.window_source import DrawnWindows, Places, WindowSource
 
 CPU = torch.device("cpu")
 
@@ -250,15 +252,19 @@ def test_a_molecule_of_two_beads_is_refused(tmp_path: Path):
         train_surrogate([dataset], tmp_path / "model", tiny_settings(2), 1, CPU)
 
 
+def drawn(source: WindowSource, length: int, from_ensemble: torch.Tensor) -> DrawnWindows:
+    generator = torch.Generator().manual_seed(0)
+    alone = torch.zeros_like(from_ensemble)
+    return source.windows(length, Places.draw(from_ensemble, alone, generator))
+
+
 def test_windows_never_cross_segments_nor_the_split(dataset: Dataset):
     model = SurrogateSettings(window_frames=6)
-    (data,) = read_training_data([dataset], model, 0.1, 0.0, 1)
+    (data,) = read_training_data([dataset], model, TaskSettings(), 0.1, 0.0, 1)
     joined = dataset.read_all_beads()
     sides = []
     for source in (data.training, data.validation):
-        windows = source.draw(
-            6, torch.zeros(500, dtype=torch.bool), torch.Generator().manual_seed(0)
-        )
+        windows = drawn(source, 6, torch.zeros(500, dtype=torch.bool))
         segments = joined.segments[windows.frames.numpy()]
         assert (segments == segments[:, :1]).all()
         sides.append(set(segments[:, 0].tolist()))
@@ -267,25 +273,25 @@ def test_windows_never_cross_segments_nor_the_split(dataset: Dataset):
 
 
 def test_lags_are_those_that_the_data_allow_even_in_log_time(dataset: Dataset):
-    (data,) = read_training_data([dataset], SurrogateSettings(window_frames=6), 0.1, 0.0, 1)
+    (data,) = read_training_data(
+        [dataset], SurrogateSettings(window_frames=6), TaskSettings(), 0.1, 0.0, 1
+    )
     # 199 steps of 2 ps hold two windows of five lags up to 39.8 ps.
     assert data.molecule.lags_ps == pytest.approx((2.0, 39.8))
-    windows = data.training.draw(
-        6, torch.zeros(4000, dtype=torch.bool), torch.Generator().manual_seed(0)
-    )
+    windows = drawn(data.training, 6, torch.zeros(4000, dtype=torch.bool))
     lags = windows.times.lag_ps.log() / np.log(39.8 / 2)
     assert 0.42 < float((lags - lags.min()).mean()) < 0.58
     whole = windows.times.times_ps[:, 1] == windows.times.lag_ps
     assert whole[windows.present[:, 2]].all()
     chosen = SurrogateSettings(window_frames=6, shortest_lag_ps=4, longest_lag_ps=8)
-    (data,) = read_training_data([dataset], chosen, 0.1, 0.0, 1)
+    (data,) = read_training_data([dataset], chosen, TaskSettings(), 0.1, 0.0, 1)
     assert data.molecule.lags_ps == (4, 8)
 
 
 def test_a_lag_that_frames_do_not_meet_is_refused(dataset: Dataset):
     settings = SurrogateSettings(window_frames=6, shortest_lag_ps=3.0, longest_lag_ps=9.0)
     with pytest.raises(InputError, match="shortest_lag_ps is 3, which is no multiple"):
-        read_training_data([dataset], settings, 0.1, 0.0, 1)
+        read_training_data([dataset], settings, TaskSettings(), 0.1, 0.0, 1)
 
 
 def test_temperatures_of_shards_reach_their_windows(tmp_path: Path):
@@ -293,10 +299,8 @@ def test_temperatures_of_shards_reach_their_windows(tmp_path: Path):
     label = ShardLabel("warm", "import", "springs", 400.0, LAG_PS)
     ids = np.zeros(40, dtype=np.int64)
     dataset.append_beads(label, BeadFrames(TOPOLOGY, wobbling_chain(40, 1), ids, LAG_PS))
-    (data,) = read_training_data([dataset], tiny_settings(2).model, 0.0, 0.0, 1)
-    windows = data.training.draw(
-        6, torch.zeros(200, dtype=torch.bool), torch.Generator().manual_seed(0)
-    )
+    (data,) = read_training_data([dataset], tiny_settings(2).model, TaskSettings(), 0.0, 0.0, 1)
+    windows = drawn(data.training, 6, torch.zeros(200, dtype=torch.bool))
     assert data.molecule.temperatures_K == (300.0, 400.0)
     warm = windows.frames[:, 0] >= 40
     assert warm.any()
@@ -314,9 +318,9 @@ def test_windows_without_a_known_start_begin_as_often_as_in_equilibrium(tmp_path
     frames = BeadFrames(TOPOLOGY, wobbling_chain(40, 2), ids, LAG_PS, weights=weights)
     dataset.append_beads(label, frames)
     settings = SurrogateSettings(window_frames=3, shortest_lag_ps=LAG_PS, longest_lag_ps=LAG_PS)
-    (data,) = read_training_data([dataset], settings, 0.0, 0.0, 1)
+    (data,) = read_training_data([dataset], settings, TaskSettings(), 0.0, 0.0, 1)
     asked = torch.arange(9000) % 2 == 0
-    first = data.training.draw(3, asked, torch.Generator().manual_seed(0)).frames[:, 0]
+    first = drawn(data.training, 3, asked).frames[:, 0]
     anywhere = torch.bincount(first[~asked] // 40)
     assert (anywhere - 1500).abs().max() < 200
     counts = torch.bincount(first[asked], minlength=120).double()
@@ -329,6 +333,27 @@ def test_windows_without_a_known_start_begin_as_often_as_in_equilibrium(tmp_path
     assert (np.abs(found - expected) <= 4 * np.sqrt(expected)).all()
 
 
+def test_weights_count_across_shards_and_single_frames_are_any_frames(tmp_path: Path):
+    """Files of a reweighted simulation are shards; a window needs room, a single frame does not."""
+    dataset = Dataset.create(tmp_path / "dataset", DatasetHeader(TOPOLOGY))
+    ids = np.zeros(40, dtype=np.int64)
+    for number, weight in enumerate((1.0, 9.0)):
+        label = ShardLabel(f"w{number}", "import", "springs", 300.0, LAG_PS, sampling="reweighted")
+        weights = np.full(40, weight)
+        frames = BeadFrames(TOPOLOGY, wobbling_chain(40, number), ids, LAG_PS, weights=weights)
+        dataset.append_beads(label, frames)
+    (data,) = read_training_data([dataset], tiny_settings(2).model, TaskSettings(), 0.0, 0.0, 1)
+    inside = torch.ones(4000, dtype=torch.bool)
+    windows = drawn(data.training, 6, inside)
+    assert abs(float((windows.frames[:, 0] >= 40).float().mean()) - 0.9) < 0.03
+    assert int(windows.frames[:, 0].max()) == 74
+    places = Places.draw(inside, inside, torch.Generator().manual_seed(0))
+    alone = data.training.windows(6, places).frames
+    assert (alone == alone[:, :1]).all()
+    assert sorted(set(alone[:, 0].tolist())) == list(range(80))
+    assert abs(float((alone[:, 0] >= 40).float().mean()) - 0.9) < 0.03
+
+
 def test_a_dataset_without_equilibrium_is_trained_on_tasks_with_a_known_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -338,6 +363,10 @@ def test_a_dataset_without_equilibrium_is_trained_on_tasks_with_a_known_start(
     dataset.append_beads(label, BeadFrames(TOPOLOGY, wobbling_chain(40, 1), ids, LAG_PS))
     train_surrogate([dataset], tmp_path / "model", tiny_settings(2), 1, CPU)
     assert "has no trajectory in equilibrium" in caplog.text
+    surrogate = load_surrogate(tmp_path / "model", CPU)
+    assert surrogate.molecule.tasks == ("forward", "interpolate", "upsample")
+    with pytest.raises(InputError, match="not trained for ensemble, only for forward"):
+        ensemble(surrogate, 2, RolloutSettings(evaluations=2), 1)
     settings = load_settings(
         TrainSettings, None, ["tasks.forward=0", "tasks.interpolate=0", "tasks.upsample=0"]
     )
@@ -352,11 +381,13 @@ def test_balance_shows_rare_states_more_often(tmp_path: Path, monkeypatch: pytes
     dataset = make_dataset(tmp_path / "dataset", [wobbling_chain(400, 0), rare])
     shares = []
     for balance in (0.0, 1.0):
-        (data,) = read_training_data([dataset], tiny_settings(2).model, 0.0, balance, 1)
+        (data,) = read_training_data(
+            [dataset], tiny_settings(2).model, TaskSettings(), 0.0, balance, 1
+        )
         anywhere = torch.zeros(4000, dtype=torch.bool)
-        windows = data.training.draw(6, anywhere, torch.Generator().manual_seed(0))
+        windows = drawn(data.training, 6, anywhere)
         shares.append(float((windows.frames[:, 0] >= 400).float().mean()))
-        asked = data.training.draw(6, ~anywhere, torch.Generator().manual_seed(0))
+        asked = drawn(data.training, 6, ~anywhere)
         assert 0.02 < float((asked.frames[:, 0] >= 400).float().mean()) < 0.12
     assert shares[0] < 0.12
     assert abs(shares[1] - 0.5) < 0.06
@@ -364,7 +395,7 @@ def test_balance_shows_rare_states_more_often(tmp_path: Path, monkeypatch: pytes
 
 def test_frames_stay_in_their_files_while_a_surrogate_learns(tmp_path: Path):
     dataset = make_dataset(tmp_path / "dataset", [wobbling_chain(40, seed) for seed in range(3)])
-    (data,) = read_training_data([dataset], tiny_settings(2).model, 0.0, 0.0, 1)
+    (data,) = read_training_data([dataset], tiny_settings(2).model, TaskSettings(), 0.0, 0.0, 1)
     shards = data.training.positions.shards
     names = [dataset.path / entry.file for entry in dataset.entries]
     mapped = Path("/proc/self/maps").read_text()
@@ -388,7 +419,7 @@ def test_a_model_of_several_molecules_asks_which_and_takes_another(
     write_structure(tmp_path / "six.pdb", longer, six[0])
     known = load_surrogate(out, CPU, tmp_path / "six.pdb")
     assert known.beads.sequence == longer.sequence
-    unseen = BeadTopology.from_residues(("TRP", "TYR", "ASP", "PRO", "GLU", "GLY", "ALA"))
+    unseen = BeadTopology.from_residues(("PRO", "TYR", "ASP", "PRO", "GLU", "GLY", "ALA"))
     seven = np.concatenate([six[0], six[0, :1] + 0.35])
     write_structure(tmp_path / "seven.pdb", unseen, seven)
     new = load_surrogate(out, CPU, tmp_path / "seven.pdb")
@@ -397,6 +428,10 @@ def test_a_model_of_several_molecules_asks_which_and_takes_another(
         rolled = forward(surrogate, start, 9, LAG_PS, RolloutSettings(evaluations=4), 0)
         assert np.isfinite(rolled.positions_nm[:, 0]).all()
         assert rolled.alive[:, 1].all()
+    strange = BeadTopology.from_residues(("TRP", "TYR", "ASP", "LYS", "GLU", "GLY", "ALA"))
+    write_structure(tmp_path / "strange.pdb", strange, seven)
+    with pytest.raises(InputError, match="has TRP, LYS, and no molecule"):
+        load_surrogate(out, CPU, tmp_path / "strange.pdb")
     with pytest.raises(InputError, match="of the same molecule"):
         train_surrogate([dataset, dataset], tmp_path / "no", tiny_settings(2), 1, CPU)
 

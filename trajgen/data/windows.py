@@ -27,13 +27,15 @@ class Windows:
         frames: the frame of each cell.
         present: False for padding.
         times_ps: time of each cell since the first; that of the last frame in the padding.
-        lag_ps: time between neighbours, the last gap left aside, which may be shorter.
+        lag_ps: time between neighbours, but for cells that were moved.
+        strides: the same in frames.
     """
 
     frames: Int64[np.ndarray, "windows length"]
     present: Bool[np.ndarray, "windows length"]
     times_ps: Float64[np.ndarray, "windows length"]
     lag_ps: Float64[np.ndarray, " windows"]
+    strides: Int64[np.ndarray, " windows"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Runs:
         lags_ps: Float64[np.ndarray, " windows"],
         length: int,
         places: Float64[np.ndarray, " windows"],
-        last_gaps: Float64[np.ndarray, " windows"] | None = None,
+        earlier: Int64[np.ndarray, "windows length"] | None = None,
     ) -> Windows:
         """Draw windows, each start of a lag alike, or by ``weights``.
 
@@ -121,7 +123,8 @@ class Runs:
             lags_ps: wanted lag of each window; a run takes the nearest multiple of its interval.
             length: frames of a window; in a run that is too short, as many as fit.
             places: where among all starts, or among their weights, in [0, 1).
-            last_gaps: length of the last gap in lags, in (0, 1]; whole where none are given.
+            earlier: frames by which each cell lies before its place, None for none; less than a
+                stride, so that cells stay in order.
 
         Raises:
             InputError: no run has a window at a lag.
@@ -144,17 +147,28 @@ class Runs:
         stride, count = strides[row, run], counts[row, run]
         cell = np.arange(length)
         place = np.minimum(cell, count[:, None] - 1) * stride[:, None]
-        if last_gaps is not None:
-            cut = stride - np.ceil(last_gaps * stride).astype(np.int64).clip(1, stride)
-            place = np.where(cell >= count[:, None] - 1, place - cut[:, None], place)
+        if earlier is not None:
+            place = place - earlier
         inside = self.begins[run][:, None] + first[:, None] + place
         interval = self.intervals_ps[run]
         return Windows(
             self.frames[inside],
             cell < count[:, None],
-            place * interval[:, None],
+            (place - place[:, :1]) * interval[:, None],
             stride * interval,
+            stride,
         )
+
+    def draw_frames(self, places: Float64[np.ndarray, " draws"]) -> Int64[np.ndarray, " draws"]:
+        """Draw single frames, each alike or by ``weights``.
+
+        Args:
+            places: where among their weights, in [0, 1).
+        """
+        before = self._weight_before
+        aimed = np.minimum(places * before[-1], np.nextafter(before[-1], 0.0))
+        reached = np.searchsorted(before, aimed, side="right") - 1
+        return self.frames[np.clip(reached, 0, len(self.frames) - 1)]
 
     @cached_property
     def _weight_before(self) -> Float64[np.ndarray, " frames_and_end"]:

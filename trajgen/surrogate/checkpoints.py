@@ -46,7 +46,8 @@ def save_surrogate(
         path: the folder.
         network: the network.
         settings: what it is a model of.
-        molecules: the molecules of the training; lags, temperatures and scale are those of all.
+        molecules: the molecules of the training; lags, temperatures, scale and tasks are those of
+            all.
         card: what is said of the training.
 
     Raises:
@@ -65,6 +66,7 @@ def save_surrogate(
         **settings.model_dump(mode="json"),
         "lags_ps": list(first.lags_ps),
         "temperatures_K": list(first.temperatures_K),
+        "tasks": list(first.tasks),
         "molecules": [molecule.resolution.topology.to_dict() for molecule in molecules],
     }
     save_checkpoint(path, KIND, weights, values, card)
@@ -81,14 +83,15 @@ def load_surrogate(path: Path, device: torch.device, structure: Path | None = No
 
     Raises:
         InputError: the checkpoint is missing, damaged, or of another kind or layout; which
-            molecule is meant is not said; or it was trained on one molecule alone, and the
-            structure is of another.
+            molecule is meant is not said; it was trained on one molecule alone, and the structure
+            is of another; or that has residues which no molecule of the training has.
     """
     checkpoint = load_checkpoint(path, KIND)
     values = dict(checkpoint.settings)
     try:
         shortest, longest = values.pop("lags_ps")
         temperatures = tuple(values.pop("temperatures_K"))
+        tasks = tuple(values.pop("tasks"))
         topologies = [topology_from_dict(each) for each in values.pop("molecules")]
         settings = parse_settings(SurrogateSettings, values, f"{path / 'settings.yaml'}")
         scale = _below(checkpoint.weights, "scale.")
@@ -98,6 +101,7 @@ def load_surrogate(path: Path, device: torch.device, structure: Path | None = No
                 lags_ps=(shortest, longest),
                 temperatures_K=temperatures,
                 scale=TokenScale(*(scale[field.name] for field in fields(TokenScale))),
+                tasks=tasks,
             )
             for number, topology in enumerate(topologies)
         ]
@@ -141,6 +145,17 @@ def _chosen(molecules: list[Molecule], structure: Path | None, path: Path) -> Mo
         structure,
         solute.beads.sequence,
     )
+    types = {type_ for molecule in molecules for type_ in molecule.resolution.beads.types}
+    strange = [
+        name
+        for name, type_ in zip(solute.beads.residues, solute.beads.types, strict=True)
+        if type_ not in types
+    ]
+    if strange:
+        raise InputError(
+            f"{structure} has {', '.join(dict.fromkeys(strange))}, and no molecule that surrogate "
+            f"{path} was trained on has: nothing says how these move; train with one that has them"
+        )
     return _unseen(molecules[0], solute, torch.from_numpy(positions_nm))
 
 

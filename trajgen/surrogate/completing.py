@@ -12,7 +12,7 @@ from torch import Tensor
 from trajgen.errors import InputError
 from trajgen.geometry.validity import check_chain
 from trajgen.seeding import torch_generator
-from trajgen.surrogate.conditioning import MOST_CONTEXT
+from trajgen.surrogate.conditioning import KNOWN_START, MOST_CONTEXT
 from trajgen.surrogate.sampler import SamplerSettings
 from trajgen.surrogate.surrogate import Surrogate, WindowTimes
 
@@ -130,6 +130,16 @@ def checked_frames(surrogate: Surrogate, positions_nm: np.ndarray, what: str) ->
     if not np.isfinite(positions_nm).all():
         raise InputError(f"{what} have a NaN or infinity; give whole conformations")
     return torch.from_numpy(np.ascontiguousarray(positions_nm))
+
+
+def require_task(surrogate: Surrogate, *names: str) -> None:
+    """Raise InputError where the model was trained for none of some tasks."""
+    if not set(names) & set(surrogate.molecule.tasks):
+        raise InputError(
+            f"the surrogate was not trained for {' or '.join(names)}, only for "
+            f"{', '.join(surrogate.molecule.tasks)}; train one with tasks.{names[0]} above 0"
+            + ("" if names[0] in KNOWN_START else " on data at equilibrium")
+        )
 
 
 def require_lag(surrogate: Surrogate, lag_ps: float) -> None:

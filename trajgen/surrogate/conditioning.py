@@ -19,6 +19,9 @@ MIN_PATH_FRAMES = 3
 #: Frames that are known in a row at an end, at most: what windows that follow each other share.
 MOST_CONTEXT = 3
 
+#: Share of windows in which a gap before known frames is shorter than a lag.
+SHORTER_GAPS = 0.5
+
 #: Names of the tasks, in the order of their weights.
 TASKS = ("forward", "interpolate", "upsample", "inpaint", "ensemble", "design")
 #: Those whose first frame is known always: what they ask does not depend on how often windows
@@ -34,8 +37,8 @@ class TaskSettings(Settings):
         interpolate: first and last frames are known; the window is cut to a random length, so
             that paths of every length up to the window's are learnt.
         upsample: every s-th frame is known, for a random s, and sometimes more at the ends.
-        inpaint: some residues are known over all frames, and the rest is asked, of which the first
-            frame is known in half of the windows.
+        inpaint: some residues are known over all frames, and the rest is asked, of which up to
+            three first frames are known in half of the windows; of any length.
         ensemble: a frame alone, of which nothing is known.
         design: as inpaint without a first frame, and what the other residues are is asked too; it
             means something only where several molecules are trained on.
@@ -67,6 +70,10 @@ class TaskSettings(Settings):
                 f"the data have none; train {', '.join(KNOWN_START)} instead, or add such data"
             )
         return TaskSettings(**left, **dict.fromkeys(set(TASKS) - set(KNOWN_START), 0.0))
+
+    def wanted(self) -> tuple[str, ...]:
+        """Return the names of the tasks that are trained."""
+        return tuple(name for name in TASKS if getattr(self, name) > 0)
 
     def weights(self) -> tuple[float, ...]:
         """Return the weights in the order of ``TASKS``."""
@@ -142,30 +149,26 @@ def upsample_mask(frames: int, beads: int, factor: int) -> Bool[Tensor, "frames 
 
 
 def inpaint_mask(
-    frames: int, residues: Bool[Tensor, " beads"], first_frame: bool
+    frames: int, residues: Bool[Tensor, " beads"], known_first: int
 ) -> Bool[Tensor, "frames beads"]:
     """Return the mask of inpainting: ``residues`` are known in all frames.
 
     Args:
         frames: frames of the window.
         residues: which residues are known.
-        first_frame: whether the rest is known in the first frame.
-
-    Raises:
-        InputError: no residue is known, or all are.
+        known_first: first frames of which the rest is known too; may be 0.
     """
-    require_known_residues(residues)
     known = residues.expand(frames, -1).clone()
-    known[0] |= first_frame
+    known[:known_first] = True
     return known
 
 
-def require_known_residues(residues: Bool[Tensor, " residues"]) -> None:
-    """Raise InputError where no residue is known, or none is left to generate."""
-    if not bool(residues.any()) or bool(residues.all()):
+def require_known_residues(residues: Bool[Tensor, " residues"], least: int) -> None:
+    """Raise InputError where fewer residues are known than say how a frame lies, or all are."""
+    if int(residues.sum()) < least or bool(residues.all()):
         raise InputError(
-            f"{int(residues.sum())} of {len(residues)} residues are known; wanted is at least one, "
-            "and one that is not"
+            f"{int(residues.sum())} of {len(residues)} residues are known; wanted are at least "
+            f"{least}, by which frames can be superposed, and one that is not"
         )
 
 
@@ -187,6 +190,7 @@ def draw_masks(
     chosen: Int64[Tensor, " batch"],
     present: Bool[Tensor, "batch frames"],
     beads: int,
+    least_known: int,
     generator: torch.Generator,
 ) -> Tasks:
     """Draw which cells of each window its task shows.
@@ -195,23 +199,55 @@ def draw_masks(
         chosen: the task of each window.
         present: frames that exist, contiguous from the first, at least three in each window.
         beads: number of beads.
+        least_known: the fewest residues that are known where not all are.
         generator: the source of randomness; it draws the same amount for every batch of a size.
     """
     batch, frames = present.shape
-    draws = torch.rand(batch, 4, generator=generator)
+    draws = torch.rand(batch, 5, generator=generator)
     shown = torch.rand(batch, beads, generator=generator)
     known = torch.zeros(batch, frames, beads, dtype=torch.bool)
     lengths = present.sum(dim=1)
     for window, (number, length) in enumerate(zip(chosen.tolist(), lengths.tolist(), strict=True)):
-        mask = _drawn_mask(TASKS[number], length, draws[window].tolist(), shown[window])
+        task, own = TASKS[number], draws[window].tolist()
+        mask = _drawn_mask(task, length, own, shown[window], least_known)
         known[window, : len(mask)] = mask
         lengths[window] = len(mask)
     hidden = (chosen == TASKS.index("design"))[:, None] & ~known.any(dim=1)
     return Tasks(known, torch.arange(frames) < lengths[:, None], hidden)
 
 
+def shorter_gaps(
+    tasks: Tasks, strides: Int64[Tensor, " batch"], generator: torch.Generator
+) -> Int64[Tensor, "batch frames"]:
+    """Draw by how many frames cells lie before their place, so that gaps are shorter than a lag.
+
+    A stretch of time between known frames is seldom a multiple of the lag at which it is filled:
+    what is left over stands before the known frames at its end, and, where a stretch before it was
+    filled likewise, between the known frames at its begin.
+
+    Args:
+        tasks: the tasks of the windows.
+        strides: the lag of each window, in frames.
+        generator: the source of randomness.
+    """
+    whole = tasks.known.all(dim=2)
+    batch, frames = whole.shape
+    length = tasks.present.sum(dim=1)
+    begin = (whole & tasks.present).int().cumprod(dim=1).sum(dim=1)
+    # The first of the known frames at the end.
+    end = frames - (whole | ~tasks.present).flip(1).int().cumprod(dim=1).sum(dim=1)
+    between = ((begin > 0) & (begin < end) & (end < length))[:, None]
+    draws = torch.rand(2, 2, batch, generator=generator)
+    left_over = strides - (draws[0] * strides).ceil().long().clamp(min=1)
+    before, after = torch.where(draws[1] < SHORTER_GAPS, left_over, 0)
+    cell = torch.arange(frames)
+    at_end = (cell >= end[:, None]) * before[:, None]
+    at_begin = (cell < begin[:, None] - 1) * after[:, None]
+    return (at_end - at_begin) * between
+
+
 def _drawn_mask(
-    task: str, length: int, draws: list[float], shown: Tensor
+    task: str, length: int, draws: list[float], shown: Tensor, least_known: int
 ) -> Bool[Tensor, "frames beads"]:
     """Return the mask of a task in a window of up to ``length`` frames."""
     beads = len(shown)
@@ -219,15 +255,20 @@ def _drawn_mask(
         return torch.zeros(1, beads, dtype=torch.bool)
     if task == "forward":
         return forward_mask(length, beads, 1 + _below(min(MOST_CONTEXT, length - 1), draws[0]))
-    if task in ("inpaint", "design") and beads > 1:
-        count = 1 + _below(beads - 1, draws[0])
+    if task in ("inpaint", "design") and beads > least_known:
+        count = least_known + _below(beads - least_known, draws[0])
         residues = torch.zeros(beads, dtype=torch.bool)
         if draws[1] < 0.5:  # a stretch of the chain, or residues anywhere
             begin = _below(beads - count + 1, draws[2])
             residues[begin : begin + count] = True
         else:
             residues[shown.argsort()[:count]] = True
-        return inpaint_mask(length, residues, task == "inpaint" and draws[3] < 0.5)
+        if draws[4] < 0.5:  # half of the windows are whole
+            length = MIN_PATH_FRAMES + _below(length - MIN_PATH_FRAMES + 1, 2 * draws[4])
+        first = 0
+        if task == "inpaint" and draws[3] < 0.5:
+            first = 1 + _below(min(MOST_CONTEXT, length - 1), 2 * draws[3])
+        return inpaint_mask(length, residues, first)
     if task == "upsample" and length > MIN_PATH_FRAMES:
         factor = 2 + _below(length - 2, draws[0])
         known = upsample_mask(length, beads, factor)

@@ -19,6 +19,7 @@ from trajgen.surrogate.completing import (
     RolloutSettings,
     checked_frames,
     require_lag,
+    require_task,
 )
 from trajgen.surrogate.conditioning import require_known_residues
 from trajgen.surrogate.surrogate import Surrogate, WindowTimes
@@ -76,12 +77,15 @@ def design(
         progress: told of each batch of designs.
 
     Raises:
-        InputError: no residue is known or all are, frames that are not finite or of another
-            molecule, a lag that the model was not trained for, no sample, or too few frames.
+        InputError: fewer residues are known than say how a frame lies, or all are; frames that are
+            not finite or of another molecule, a task or a lag that the model was not
+            trained for, no sample, or too few frames.
     """
     require_lag(surrogate, lag_ps)
     given = checked_frames(surrogate, known_nm, "frames")
-    require_known_residues(torch.from_numpy(residues))
+    require_task(surrogate, "design")
+    least = surrogate.molecule.resolution.pose_residues
+    require_known_residues(torch.from_numpy(residues), least)
     length = min(surrogate.settings.window_frames, len(given))
     if samples < 1 or length < 2:
         raise InputError(

@@ -7,7 +7,12 @@ from trajgen.errors import InputError
 from trajgen.progress import SILENT, Progress
 from trajgen.seeding import derive_seed
 from trajgen.surrogate.canvas import Canvas
-from trajgen.surrogate.completing import RolloutSettings, complete_windows, intact_frames
+from trajgen.surrogate.completing import (
+    RolloutSettings,
+    complete_windows,
+    intact_frames,
+    require_task,
+)
 from trajgen.surrogate.surrogate import Surrogate
 from trajgen.work_folder import WorkFolder
 
@@ -31,8 +36,9 @@ def ensemble(
         work: where the frames lie until all are there; None for memory.
 
     Raises:
-        InputError: no frame was asked for.
+        InputError: no frame was asked for, or the model was not trained for it.
     """
+    require_task(surrogate, "ensemble")
     if frames < 1:
         raise InputError(f"frames is {frames}; wanted is at least 1")
     known = torch.zeros(1, surrogate.beads.n_beads, dtype=torch.bool)

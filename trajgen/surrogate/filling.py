@@ -21,11 +21,13 @@ from trajgen.progress import SILENT, Progress
 from trajgen.seeding import derive_seed
 from trajgen.surrogate.canvas import Canvas
 from trajgen.surrogate.completing import (
+    LAG_MARGIN,
     RolloutSettings,
     checked_frames,
     complete_windows,
     intact_frames,
     require_lag,
+    require_task,
 )
 from trajgen.surrogate.conditioning import MIN_PATH_FRAMES
 from trajgen.surrogate.surrogate import Surrogate
@@ -75,6 +77,7 @@ def interpolate(
         )
     if paths < 1:
         raise InputError(f"paths is {paths}; wanted is at least 1")
+    require_task(surrogate, "interpolate")
     ends = checked_frames(surrogate, np.stack([start_nm, end_nm]), "start and end")
     canvas = Canvas(paths, frames, ends.shape[1], work)
     positions = canvas.positions_nm
@@ -111,6 +114,7 @@ def upsample(
         InputError: fewer than two frames, a factor that is not 2 to 100, frames that are not finite
             or of another molecule, a lag that the model was not trained for.
     """
+    require_task(surrogate, "interpolate", "upsample")
     known = checked_frames(surrogate, known_nm, "frames")
     if len(known) < 2:
         raise InputError("one frame has nothing between; give a trajectory of two or more")
@@ -209,12 +213,24 @@ def _plan(
         beside = 2 * (settings.context - 1) if len(known) > 2 else 0
         stride = -(-int(np.diff(known).max()) // (whole - beside))
         gaps = [(a, b) for a, b in pairwise(known.tolist()) if b - a > stride]
-        require_lag(surrogate, stride * lag_ps)
+        if stride > 1:
+            _require_stride(surrogate, stride, lag_ps)
         for half in (0, 1):
             base = derive_seed(seed, "half level", level, half)
             plan += _plan_gaps(filled, gaps[half::2], stride, settings.context, base, together)
         level += 1
     return plan
+
+
+def _require_stride(surrogate: Surrogate, stride: int, lag_ps: float) -> None:
+    """Raise InputError where a gap is too long for windows of any lag of the training."""
+    longest = surrogate.lags_ps[1]
+    if stride * lag_ps > longest * LAG_MARGIN:
+        raise InputError(
+            f"a gap needs frames {stride * lag_ps:g} ps apart before those between them, and the "
+            f"surrogate was trained at lags of up to {longest:g} ps; fill in fewer frames, or "
+            "train with a larger model.longest_lag_ps or model.window_frames"
+        )
 
 
 def _plan_gaps(

@@ -18,6 +18,7 @@ from trajgen.surrogate.completing import (
     complete_windows,
     intact_frames,
     require_lag,
+    require_task,
 )
 from trajgen.surrogate.conditioning import forward_mask
 from trajgen.surrogate.surrogate import Surrogate
@@ -57,6 +58,7 @@ def forward(
         InputError: starts that are not finite or of another molecule, a lag that the model was
             not trained for, fewer than two frames.
     """
+    require_task(surrogate, "forward")
     require_lag(surrogate, lag_ps)
     if frames < 2:
         raise InputError(f"frames is {frames}; wanted are at least 2, the start and one more")

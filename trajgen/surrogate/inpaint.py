@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float32
 
 from trajgen.data.records import Rollouts
 from trajgen.errors import InputError
+from trajgen.geometry.superposition import superposed
 from trajgen.progress import SILENT, Progress
 from trajgen.seeding import derive_seed
 from trajgen.surrogate.canvas import Canvas
@@ -16,6 +17,7 @@ from trajgen.surrogate.completing import (
     complete_windows,
     intact_frames,
     require_lag,
+    require_task,
 )
 from trajgen.surrogate.conditioning import require_known_residues
 from trajgen.surrogate.surrogate import Surrogate
@@ -50,12 +52,15 @@ def inpaint(
         work: where the frames lie until all are there; None for memory.
 
     Raises:
-        InputError: no residue is known or all are, frames that are not finite or of another
-            molecule, a lag that the model was not trained for, no replica.
+        InputError: fewer residues are known than say how a frame lies, or all are; frames that are
+            not finite or of another molecule, a task or a lag that the model was not
+            trained for, no replica.
     """
     require_lag(surrogate, lag_ps)
     given = checked_frames(surrogate, known_nm, "frames")
-    require_known_residues(torch.from_numpy(residues))
+    require_task(surrogate, "inpaint")
+    least = surrogate.molecule.resolution.pose_residues
+    require_known_residues(torch.from_numpy(residues), least)
     if replicas < 1 or len(given) < 2:
         raise InputError(
             f"replicas is {replicas} and the trajectory has {len(given)} frames; wanted are at "
@@ -81,8 +86,12 @@ def inpaint(
             new = complete_windows(
                 surrogate, positions[:, first:end], known, places, lag_ps, seeds, settings
             )
-            asked = ~known[:, site_residues]
-            positions[:, first:end][:, asked] = new[:, asked]
+            given = known[:, site_residues]
+            # Windows come back in the pose of their first frame; frames keep their own.
+            window_nm = positions[:, first:end]
+            weights = given.to(new.dtype).expand(new.shape[:-1])
+            new = superposed(new, window_nm, weights)
+            window_nm[:, ~given] = new[:, ~given]
             task.advance(end - done)
     alive = intact_frames(surrogate, positions).int().cumprod(dim=1).bool()
     positions[~alive] = torch.nan

@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from trajgen.surrogate.conditioning import (
+    TASKS,
     TaskSettings,
     begins_in_equilibrium,
     choose_tasks,
     draw_masks,
+    shorter_gaps,
 )
 from trajgen.surrogate.interpolant import path_point
 from trajgen.surrogate.resolutions import Resolution
@@ -25,7 +27,7 @@ from trajgen.surrogate.surrogate import (
 )
 from trajgen.surrogate.tokens import channel_count
 from trajgen.surrogate.transformer import WindowInputs
-from trajgen.surrogate.window_source import WindowSource
+from trajgen.surrogate.window_source import Places, WindowSource
 
 #: Weight of the cross-entropy of residue types beside the error of velocities.
 DESIGN_WEIGHT = 1.0
@@ -83,8 +85,12 @@ def draw_batch(
     residues, sites = resolution.beads.n_beads, source.positions.n_sites
     possible = tasks if source.ensemble is not None else tasks.with_known_start()
     chosen = choose_tasks(batch, possible, generator)
-    windows = source.draw(frames, begins_in_equilibrium(chosen), generator)
-    drawn = draw_masks(chosen, windows.present, residues, generator)
+    alone = chosen == TASKS.index("ensemble")
+    places = Places.draw(begins_in_equilibrium(chosen), alone, generator)
+    windows = source.windows(frames, places)
+    least = resolution.pose_residues
+    drawn = draw_masks(chosen, windows.present, residues, least, generator)
+    windows = source.windows(frames, places, shorter_gaps(drawn, windows.strides, generator))
     strata = torch.randperm(batch, generator=generator)
     t = (strata + torch.rand(batch, generator=generator)) / batch
     channels = channel_count(resolution.has_torsion.shape[1])

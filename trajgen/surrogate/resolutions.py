@@ -8,6 +8,7 @@ beads), and its sites (beads, or atoms) follow from these. Both have the same at
     topology        what a frame holds: beads, or atoms
     site_residues   the residue of each site
     pose_sites      sites that say how the molecule lies in space
+    pose_residues   the fewest residues that say how a frame lies: three points do
     has_torsion     the torsions of each residue
     rotation_needs  residues that the rotation of each residue's frame is made of
     inner_in_use    the inner channels of each residue, those besides its frame, that mean something
@@ -53,6 +54,7 @@ class AlphaCarbons:
         self.beads = self.topology = beads
         self.site_residues = torch.arange(beads.n_beads)
         self.pose_sites = torch.ones(beads.n_beads, dtype=torch.bool)
+        self.pose_residues = 3
         self.has_torsion = torch.zeros(beads.n_beads, 0, dtype=torch.bool)
         middle = torch.arange(beads.n_beads).clamp(1, beads.n_beads - 2)
         self.rotation_needs = middle[:, None] + torch.arange(-1, 2)
@@ -130,6 +132,7 @@ class AllHeavyAtoms:
         self.overlaps = Overlaps.of(atoms, self.site_residues)
         self.pose_sites = torch.zeros(atoms.topology.n_atoms, dtype=torch.bool)
         self.pose_sites[atoms.backbone.flatten()] = True
+        self.pose_residues = 1
         self.rotation_needs = self.site_residues[atoms.backbone]
         # What is no torsion needs nothing that is not there: its atoms stand as zeros.
         own = torch.arange(atoms.n_residues)[:, None, None]

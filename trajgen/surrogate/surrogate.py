@@ -12,6 +12,7 @@ from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.device import products_in, require_compiler
 from trajgen.settings import Settings
 from trajgen.surrogate.bead_chain import BeadChain
+from trajgen.surrogate.conditioning import TASKS
 from trajgen.surrogate.interpolant import PathName
 from trajgen.surrogate.resolutions import Resolution
 from trajgen.surrogate.sampler import SamplerSettings, integrate, log_density
@@ -76,6 +77,7 @@ class Molecule:
         lags_ps: shortest and longest lag of the training.
         temperatures_K: temperatures of the training data, rising.
         scale: mean and spread of each channel of tokens, over all molecules of the training.
+        tasks: what the training asked for.
     """
 
     resolution: Resolution
@@ -84,6 +86,7 @@ class Molecule:
     lags_ps: tuple[float, float]
     temperatures_K: tuple[float, ...]
     scale: TokenScale
+    tasks: tuple[str, ...] = TASKS
 
     def to(self, device: torch.device) -> "Molecule":
         """Return it on a device."""

@@ -21,13 +21,15 @@ from trajgen.surrogate.tokens import (
     superpose_on_reference,
 )
 from trajgen.surrogate.whitening import measure_springs, whitening
-from trajgen.surrogate.window_source import WindowSource
+from trajgen.surrogate.window_source import Places, WindowSource
 
 #: Frames and windows that are measured, at most.
 MEASURED_FRAMES = 1000
 MEASURED_WINDOWS = 2000
 #: Tokens of them, at most: those of large molecules would not fit into memory.
 MEASURED_TOKENS = 1_000_000
+#: But windows of each molecule at least.
+FEWEST_WINDOWS = 8
 #: They are the same in every training.
 MEASURING_SEED = 0
 
@@ -55,8 +57,14 @@ class Survey:
     borrowed: Bool[Tensor, " cells"]
 
 
-def survey(source: WindowSource, resolution: Resolution, length: int) -> Survey:
+def survey(source: WindowSource, resolution: Resolution, length: int, share: float = 1.0) -> Survey:
     """Choose the template of a molecule, and sample tokens of forward simulation and of design.
+
+    Args:
+        source: its frames.
+        resolution: its sites.
+        length: frames of a window.
+        share: of the windows that are sampled of all molecules.
 
     Raises:
         InputError: a frame has a chain that has come apart.
@@ -65,11 +73,13 @@ def survey(source: WindowSource, resolution: Resolution, length: int) -> Survey:
     frames = torch.from_numpy(source.starts.runs.frames)
     template = typical_frame(source.positions.read(evenly(frames, MEASURED_FRAMES)))
     residues = resolution.beads.n_beads
-    count = max(1, min(MEASURED_WINDOWS, MEASURED_TOKENS // (length * residues)))
+    most = min(MEASURED_WINDOWS, MEASURED_TOKENS // (length * residues))
+    count = max(FEWEST_WINDOWS, int(share * most))
     anywhere = torch.zeros(count, dtype=torch.bool)
-    windows = source.draw(length, anywhere, torch_generator(MEASURING_SEED))
+    places = Places.draw(anywhere, anywhere, torch_generator(MEASURING_SEED))
+    windows = source.windows(length, places)
     positions = source.positions.read(windows.frames)
-    shape = (*positions.shape[:2], residues)
+    shape = (len(positions), length, residues)
     first = forward_mask(length, residues).expand(shape)
     reference = reference_frames(positions, first, template, resolution)
     aligned = superpose_on_reference(positions, first, reference, resolution)
@@ -83,7 +93,7 @@ def survey(source: WindowSource, resolution: Resolution, length: int) -> Survey:
     used = channels_in_use(resolution).expand(*shape, -1)
     elapsed_ps = windows.times.times_ps[..., None].expand(shape)
     parts = []
-    for known in (first, _others_hidden(*shape)):
+    for known in (first, *_others_hidden(shape, resolution.pose_residues)):
         hidden = ~known.any(dim=1)
         reference = reference_frames(positions, known, template, resolution, hidden)
         aligned = superpose_on_reference(positions, known, reference, resolution)
@@ -98,11 +108,19 @@ def survey(source: WindowSource, resolution: Resolution, length: int) -> Survey:
 
 
 def _others_hidden(
-    windows: int, frames: int, residues: int
-) -> Bool[Tensor, "windows frames residues"]:
-    """Return masks of design: one residue of each window is known, each in turn."""
-    known = torch.arange(residues) == (torch.arange(windows) % residues)[:, None]
-    return known[:, None].expand(-1, frames, -1)
+    shape: tuple[int, int, int], least: int
+) -> tuple[Bool[Tensor, "windows frames residues"], ...]:
+    """Return masks of design: the fewest residues that may be known, each stretch in turn.
+
+    There are none where these are all.
+    """
+    windows, frames, residues = shape
+    if residues <= least:
+        return ()
+    begins = torch.arange(windows)[:, None] % (residues - least + 1)
+    place = torch.arange(residues) - begins
+    known = (place >= 0) & (place < least)
+    return (known[:, None].expand(-1, frames, -1),)
 
 
 def typical_frame(positions_nm: Float[Tensor, "frames sites 3"]) -> Float[Tensor, "sites 3"]:

@@ -59,7 +59,7 @@ def train_surrogate(
     """
     require_output(out)
     fraction, balance = settings.training.validation_fraction, settings.training.balance
-    data = read_training_data(datasets, settings.model, fraction, balance, seed)
+    data = read_training_data(datasets, settings.model, settings.tasks, fraction, balance, seed)
     accelerator = _accelerator(settings.training, device, out)
     if settings.training.batch % accelerator.num_processes:
         raise InputError(

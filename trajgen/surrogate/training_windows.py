@@ -12,11 +12,12 @@ from torch import Tensor
 
 from trajgen.data.records import Timeline, segments_apart
 from trajgen.data.splits import split_by_segment
-from trajgen.data.store import Dataset, ShardEntry
+from trajgen.data.store import Dataset
 from trajgen.data.stored_positions import StoredPositions
 from trajgen.data.windows import Runs
 from trajgen.errors import InputError
 from trajgen.surrogate.balance import start_weights
+from trajgen.surrogate.conditioning import TaskSettings
 from trajgen.surrogate.resolutions import AllHeavyAtoms, AlphaCarbons, Resolution
 from trajgen.surrogate.surrogate import Molecule, SurrogateSettings
 from trajgen.surrogate.survey import MEASURED_FRAMES, evenly, survey
@@ -43,6 +44,7 @@ class MoleculeData:
 def read_training_data(
     datasets: Sequence[Dataset],
     settings: SurrogateSettings,
+    tasks: TaskSettings,
     validation_fraction: float,
     balance: float,
     seed: int,
@@ -54,6 +56,7 @@ def read_training_data(
     Args:
         datasets: trajectories of one molecule each.
         settings: what the surrogate is a model of.
+        tasks: how often each task is wanted.
         validation_fraction: share of frames held out.
         balance: how much more often windows begin in rare states, see ``start_weights``.
         seed: base of the split and of the states.
@@ -68,8 +71,9 @@ def read_training_data(
         _resolution(dataset, settings, training)
         for dataset, (training, _) in zip(datasets, sources, strict=True)
     ]
+    share = 1 / len(datasets)
     surveys = [
-        survey(training, resolution, settings.window_frames)
+        survey(training, resolution, settings.window_frames, share)
         for resolution, (training, _) in zip(resolutions, sources, strict=True)
     ]
     elapsed_ps = torch.cat([found.elapsed_ps for found in surveys])
@@ -81,6 +85,10 @@ def read_training_data(
         _scale_times(elapsed_ps),
     )
     lags_ps = np.concatenate([training.starts.lags_ps for training, _ in sources])
+    # Some molecules may have frames at equilibrium where others have none.
+    possible = tasks
+    if all(training.ensemble is None for training, _ in sources):
+        possible = tasks.with_known_start()
     temperatures = {
         temperature
         for training, _ in sources
@@ -97,6 +105,7 @@ def read_training_data(
                 lags_ps=(float(lags_ps.min()), float(lags_ps.max())),
                 temperatures_K=tuple(sorted(temperatures)),
                 scale=scale,
+                tasks=possible.wanted(),
             ),
         )
         for (training, validation), found in zip(sources, surveys, strict=True)
@@ -135,7 +144,7 @@ def _read_sources(
     if not len(starts.lags_ps):
         raise InputError(_no_window(dataset, parts, settings))
     _warn_of_padding(starts, settings.window_frames)
-    of_shards = [_equilibrium_weights(dataset, entry) for entry in dataset.entries]
+    of_shards = _equilibrium_weights(dataset)
     weights = np.concatenate(of_shards)
     # A window may pass through frames of no weight, but not begin there.
     usable = np.repeat([bool(own.any()) for own in of_shards], [len(own) for own in of_shards])
@@ -170,14 +179,28 @@ def _read_sources(
     return training, validation
 
 
-def _equilibrium_weights(dataset: Dataset, entry: ShardEntry) -> Float64[np.ndarray, " frames"]:
-    """Return how much each frame of a shard counts in the equilibrium ensemble, mostly 1."""
-    if entry.label.sampling == "seeded":
-        return np.zeros(entry.frames)
-    weights = dataset.read_weights(entry)
-    if weights is None or not weights.sum() > 0:
-        return np.full(entry.frames, 1.0 if weights is None else 0.0)
-    return np.asarray(weights / weights.mean(), dtype=np.float64)
+def _equilibrium_weights(dataset: Dataset) -> list[Float64[np.ndarray, " frames"]]:
+    """Return how much each frame of each shard counts in the equilibrium ensemble.
+
+    Frames without a weight count as those that have one do on average.
+    """
+    given = {
+        number: dataset.read_weights(entry)
+        for number, entry in enumerate(dataset.entries)
+        if entry.label.sampling != "seeded"
+    }
+    known = [weights for weights in given.values() if weights is not None]
+    mean = float(np.concatenate(known).mean()) if known else 1.0
+    of_shards = []
+    for number, entry in enumerate(dataset.entries):
+        weights = given.get(number)
+        if number not in given or (weights is not None and mean == 0):
+            of_shards.append(np.zeros(entry.frames))
+        elif weights is None:
+            of_shards.append(np.ones(entry.frames))
+        else:
+            of_shards.append(np.asarray(weights / mean, dtype=np.float64))
+    return of_shards
 
 
 def _balanced(

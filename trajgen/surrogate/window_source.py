@@ -13,9 +13,6 @@ from trajgen.errors import InputError
 from trajgen.surrogate.conditioning import KNOWN_START, TaskSettings
 from trajgen.surrogate.surrogate import WindowTimes
 
-#: Share of windows whose last gap is shorter than a lag.
-SHORTER_GAPS = 0.25
-
 
 @dataclass(frozen=True)
 class DrawnWindows:
@@ -25,11 +22,41 @@ class DrawnWindows:
         frames: the frame of each cell.
         present: False for padding.
         times: when the frames are.
+        strides: the lag of each, in frames.
     """
 
     frames: Int64[Tensor, "windows frames"]
     present: Bool[Tensor, "windows frames"]
     times: WindowTimes
+    strides: Int64[Tensor, " windows"]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where windows lie, before their length in frames is known: numbers in [0, 1).
+
+    Attributes:
+        lags: which lag.
+        starts: which start.
+        from_ensemble: windows that must begin in equilibrium.
+        alone: those of a single frame, which may be any frame.
+    """
+
+    lags: Float64[np.ndarray, " windows"]
+    starts: Float64[np.ndarray, " windows"]
+    from_ensemble: Bool[Tensor, " windows"]
+    alone: Bool[Tensor, " windows"]
+
+    @classmethod
+    def draw(
+        cls,
+        from_ensemble: Bool[Tensor, " windows"],
+        alone: Bool[Tensor, " windows"],
+        generator: torch.Generator,
+    ) -> "Places":
+        """Draw where windows lie."""
+        draws = torch.rand(2, len(alone), generator=generator, dtype=torch.float64).numpy()
+        return cls(draws[0], draws[1], from_ensemble, alone)
 
 
 @dataclass(frozen=True)
@@ -75,30 +102,30 @@ class WindowSource:
         known = any(getattr(tasks, name) for name in KNOWN_START)
         return len(self.starts.lags_ps) > 0 and (known or self.ensemble is not None)
 
-    def draw(
+    def windows(
         self,
         length: int,
-        from_ensemble: Bool[Tensor, " windows"],
-        generator: torch.Generator,
+        places: Places,
+        earlier: Int64[Tensor, "windows frames"] | None = None,
     ) -> DrawnWindows:
-        """Draw windows of random lags and places; a quarter of them have a shorter last gap.
-
-        That is what is left where a stretch of time is no multiple of the lag.
+        """Return the windows at some places.
 
         Args:
             length: frames of a window.
-            from_ensemble: windows that must begin in equilibrium.
-            generator: the source of randomness.
+            places: where they lie.
+            earlier: frames by which each cell lies before its place, None for none.
 
         Raises:
             InputError: there are no frames in equilibrium, and a window must begin there.
         """
-        count = len(from_ensemble)
-        draws = torch.rand(4, count, generator=generator, dtype=torch.float64).numpy()
+        count = len(places.lags)
+        moved = np.zeros((count, length), dtype=np.int64) if earlier is None else earlier.numpy()
         frames = np.zeros((count, length), dtype=np.int64)
         present = np.zeros((count, length), dtype=bool)
         times_ps, lag_ps = np.zeros((count, length)), np.zeros(count)
-        for pool, wanted in ((self.starts, ~from_ensemble), (self.ensemble, from_ensemble)):
+        strides = np.ones(count, dtype=np.int64)
+        inside = places.from_ensemble
+        for pool, wanted in ((self.starts, ~inside), (self.ensemble, inside)):
             rows = torch.nonzero(wanted).flatten().numpy()
             if not len(rows):
                 continue
@@ -107,18 +134,20 @@ class WindowSource:
                     "the data have no trajectory at equilibrium to draw windows from; ask for "
                     "tasks with a known first frame alone"
                 )
-            which, place, cut, gap = draws[:, rows]
-            lags = pool.lags_ps[(which * len(pool.lags_ps)).astype(np.int64)]
-            found = pool.runs.draw(lags, length, place, np.where(cut < SHORTER_GAPS, gap, 1.0))
-            frames[rows], present[rows] = found.frames, found.present
+            lags = pool.lags_ps[(places.lags[rows] * len(pool.lags_ps)).astype(np.int64)]
+            found = pool.runs.draw(lags, length, places.starts[rows], moved[rows])
+            alone = places.alone.numpy()[rows]
+            one = pool.runs.draw_frames(places.starts[rows])[:, None]
+            frames[rows], present[rows] = np.where(alone[:, None], one, found.frames), found.present
             times_ps[rows], lag_ps[rows] = found.times_ps, found.lag_ps
+            strides[rows] = found.strides
         chosen = torch.from_numpy(frames)
         times = WindowTimes(
             torch.from_numpy(times_ps).float(),
             torch.from_numpy(lag_ps).float(),
             self.temperature_K[chosen[:, 0]],
         )
-        return DrawnWindows(chosen, torch.from_numpy(present), times)
+        return DrawnWindows(chosen, torch.from_numpy(present), times, torch.from_numpy(strides))
 
     def describe(self, frames: Int64[Tensor, " frames"]) -> str:
         """Say in words which window this is."""
