@@ -60,7 +60,7 @@ def forward_command(
 
     surrogate, settings = open_surrogate(model, start, config, sets, temperature, device)
     starts = repeat_starts(read_start(start, surrogate), replicas)
-    lag = lag_ps or surrogate.lags_ps[0]
+    lag = surrogate.lags_ps[0] if lag_ps is None else lag_ps
     asked = {"start": start, "frames": frames, "lag_ps": lag}
 
     def run(work: "WorkFolder") -> "Made":
@@ -100,7 +100,7 @@ def interpolate_command(
 
     surrogate, settings = open_surrogate(model, start, config, sets, temperature, device)
     ends = [read_sites(path, surrogate.topology) for path in (start, end)]
-    lag = lag_ps or surrogate.lags_ps[0]
+    lag = surrogate.lags_ps[0] if lag_ps is None else lag_ps
     asked = {"from": start, "to": end, "frames": frames, "paths": paths, "lag_ps": lag}
 
     def run(work: "WorkFolder") -> "Made":
@@ -159,7 +159,10 @@ def inpaint_command(
     model: Model,
     known: Annotated[Path, typer.Option("--known", help="Trajectory of the known residues.")],
     residues: Annotated[
-        str, typer.Option("--residues", help="Residues that are known, counted from 1: 1,4,6-9.")
+        str,
+        typer.Option(
+            "--residues", help="Residues that are known, counted from 1: 1,4,6-9; of beads three."
+        ),
     ],
     out: Generated,
     topology: Annotated[
@@ -183,7 +186,7 @@ def inpaint_command(
 
     \b
     trajgen generate inpaint MODEL --known T.xtc --topology TOP.pdb \\
-        --residues 1,4 --replicas 8 --out WHOLE.xtc
+        --residues 1-3,8 --replicas 8 --out WHOLE.xtc
     """
     from trajgen.surrogate.inpaint import inpaint
 
@@ -216,7 +219,10 @@ def design_command(
     model: Model,
     known: Annotated[Path, typer.Option("--known", help="Trajectory of the known residues.")],
     residues: Annotated[
-        str, typer.Option("--residues", help="Residues that are known, counted from 1: 1,4,6-9.")
+        str,
+        typer.Option(
+            "--residues", help="Residues that are known, counted from 1: 1,4,6-9; of beads three."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="DESIGNS.json to write.")],
     topology: Annotated[
@@ -239,7 +245,7 @@ def design_command(
 
     \b
     trajgen generate design MODEL --known T.xtc --topology TOP.pdb \\
-        --residues 1,4 --samples 1000 --out DESIGNS.json
+        --residues 1-3,8 --samples 1000 --out DESIGNS.json
     """
     from collections import Counter
 
@@ -297,9 +303,10 @@ def ensemble_command(
     from trajgen.surrogate.ensemble import ensemble
 
     surrogate, settings = open_surrogate(model, structure, config, sets, temperature, device)
+    asked = {"frames": frames, "structure": structure, "sequence": surrogate.beads.sequence}
 
     def run(work: "WorkFolder") -> "Made":
         return ensemble(surrogate, frames, settings, seed, choose_progress(), work), {}
 
-    request = Request("ensemble", model, surrogate, settings, seed, {"frames": frames})
+    request = Request("ensemble", model, surrogate, settings, seed, asked)
     generate_to_file(out, 1, request, run)

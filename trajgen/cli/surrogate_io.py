@@ -76,7 +76,7 @@ def read_known(
 
 def interval_ps_of(asked_ps: float | None, frames: "BeadFrames | AtomFrames", path: Path) -> float:
     """Return the time between frames: what was asked, else what they say."""
-    interval_ps = asked_ps or frames.time_step_ps
+    interval_ps = frames.time_step_ps if asked_ps is None else asked_ps
     if interval_ps is None:
         raise InputError(f"{path} does not say how far its frames are apart; add --interval-ps")
     return interval_ps

@@ -30,6 +30,8 @@ HELD_ERROR_NM = 0.003
 #: Gauss-Newton steps; the problem is nearly linear, since both are nearly right. Where frames and
 #: torsions are as wrong as above, atoms are then 2e-5 nm from the minimum in the mean.
 STEPS = 4
+#: Derivatives that are held at once.
+MOST_SLOPES = 20_000_000
 
 _OMEGA, _PHI, _PSI = (TORSIONS.index(name) for name in ("omega", "phi", "psi"))
 
@@ -113,6 +115,22 @@ class BackboneChain:
         Returns:
             N, CA and C of the chain, nm, and its torsions.
         """
+        at_once = max(1, MOST_SLOPES // (27 * self.n_residues**2))
+        flat = (
+            backbone_nm.reshape(-1, *backbone_nm.shape[-3:]),
+            torsions.reshape(-1, *torsions.shape[-2:]),
+            held.reshape(-1, held.shape[-1]),
+        )
+        parts = [self._fit(*some) for some in zip(*(v.split(at_once) for v in flat), strict=True)]
+        placed, turned = (torch.cat(part) for part in zip(*parts, strict=True))
+        return placed.view_as(backbone_nm), turned.view_as(torsions)
+
+    def _fit(
+        self,
+        backbone_nm: Float[Tensor, "frames residues 3 3"],
+        torsions: Float[Tensor, "frames residues 7"],
+        held: Bool[Tensor, "frames residues"],
+    ) -> tuple[Float[Tensor, "frames residues 3 3"], Float[Tensor, "frames residues 7"]]:
         # Squares of weights that differ by a hundred take more digits than single precision has.
         wanted = backbone_nm.flatten(-3, -2).double()
         trust = _trust(held).to(wanted)

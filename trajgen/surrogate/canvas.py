@@ -72,7 +72,9 @@ class Canvas:
         for number, step in enumerate(steps[self.done :], start=self.done + 1):
             yield step
             self.done = number
-            if self._work is not None and time.monotonic() - self._stored >= STORE_SECONDS:
+            # After the last step frames may be struck out, which no step could be done again on.
+            due = number == len(steps) or time.monotonic() - self._stored >= STORE_SECONDS
+            if self._work is not None and due:
                 self._map.flush()
                 write_json(self._state, {"done": self.done})
                 self._stored = time.monotonic()
