@@ -70,16 +70,18 @@ def test_every_chain_is_a_file_cut_at_its_last_frame_alive(
 
 
 @pytest.mark.parametrize("chains", [1, 2])
-@pytest.mark.parametrize("clock", ["time_step_ps", "time_step_cg_ps"])
-def test_times_of_another_clock_are_not_taken_for_ps(
-    tmp_path: Path, rollouts: Rollouts, chains: int, clock: str
+@pytest.mark.parametrize("clock", ["time_step_ps", "time_step_cg_ps", None])
+def test_only_times_of_real_chains_are_taken_for_ps(
+    tmp_path: Path, rollouts: Rollouts, chains: int, clock: str | None
 ) -> None:
     kept = rollouts.positions_nm[:1].repeat(chains, axis=0)
     alive = np.ones((chains, 7), dtype=bool)
-    steps: dict[str, float | None] = {"time_step_ps": None, clock: 2.5}
+    steps: dict[str, float | None] = {"time_step_ps": None}
+    if clock is not None:
+        steps[clock] = 2.5
     made = Rollouts(TOPOLOGY, kept, alive, **steps)  # type: ignore[arg-type]
     trajectory = write_rollouts(tmp_path / "gen.xtc", made, {})[0]
-    assert mdtraj.load(trajectory, top=tmp_path / "gen.pdb").time[1] == 2.5
+    assert mdtraj.load(trajectory, top=tmp_path / "gen.pdb").time[1] == (2.5 if clock else 1)
     read = read_trajectory(trajectory, tmp_path / "gen.pdb")
     assert read.time_step_ps == (2.5 if clock == "time_step_ps" else None)
 

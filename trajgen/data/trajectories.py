@@ -161,15 +161,14 @@ def iterate_trajectory(
 def has_times(path: Path) -> bool:
     """Say whether a trajectory stores the time of each frame, on the clock of real chains.
 
-    Formats have no place for the unit of a time: what a simulation of beads wrote is on a clock of
-    its own, as the provenance beside its files says.
+    Formats have no place for the unit of a time, nor for the lack of one: what a simulation of
+    beads wrote is on a clock of its own, and independent frames are merely counted. The card beside
+    generated files says which.
     """
-    return path.suffix.lower() in _TIMED_SUFFIXES and not _is_on_another_clock(path)
-
-
-def _is_on_another_clock(path: Path) -> bool:
+    if path.suffix.lower() not in _TIMED_SUFFIXES:
+        return False
     found = card_beside(path)
-    return found is not None and "time_step_cg_ps" in found[1]
+    return found is None or found[1].get("time_step_ps") is not None
 
 
 def even_step(times_ps: np.ndarray, known_ps: float | None = None) -> float | None:
