@@ -140,6 +140,14 @@ def test_generated_chains_are_read_without_their_frozen_frames(
     assert both.left_out == {"frozen chain": 4}
 
 
+def test_a_chain_goes_on_after_a_gap_as_another_segment(tmp_path: Path, beads: BeadFrames) -> None:
+    alive = np.ones((2, 6), dtype=bool)
+    alive[0, 2] = alive[1, 4:] = False
+    path = npz(tmp_path / "sim.npz", beads, alive=alive, time_step_ps=0.5)
+    frames = read_trajectory(path, beads.topology)
+    np.testing.assert_array_equal(frames.segments, [0] * 2 + [1] * 3 + [2] * 4)
+
+
 def test_a_frame_marked_alive_must_be_finite(tmp_path: Path, beads: BeadFrames) -> None:
     path = npz(tmp_path / "sim.npz", beads, alive=np.ones((2, 6), dtype=bool))
     with pytest.raises(InputError, match=r"sim\.npz: positions have a NaN"):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trajgen.data.records import BeadFrames, Rollouts, concatenate
+from trajgen.data.records import BeadFrames, Rollouts, alive_segments, concatenate
 from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError
 
@@ -102,3 +102,16 @@ def test_frozen_frames_are_counted_and_left_out() -> None:
     np.testing.assert_array_equal(frames.positions_nm[4:], positions[1, :2])
     with pytest.raises(InputError, match="marked alive"):
         Rollouts(TOPOLOGY, positions, np.ones((2, 4), dtype=bool), time_step_ps=0.5)
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=4))
+def test_only_neighbours_in_a_chain_share_a_segment(rows: list[list[bool]]) -> None:
+    alive = np.array(rows)
+    chain, frame = np.nonzero(alive)
+    positions = np.where(alive[..., None, None], np.zeros((1, 1, 3, 3)), np.nan)
+    rollouts = Rollouts(TOPOLOGY, positions.astype(np.float32), alive, time_step_ps=0.5)
+    segments = rollouts.to_frames().segments
+    np.testing.assert_array_equal(segments, alive_segments(alive))
+    together = np.diff(segments) == 0
+    np.testing.assert_array_equal(together, (np.diff(chain) == 0) & (np.diff(frame) == 1))
+    assert (np.diff(segments) >= 0).all()

@@ -50,7 +50,7 @@ def test_npz_comes_back(tmp_path: Path, rollouts: Rollouts) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".xtc", ".trr", ".dcd", ".nc", ".h5", ".pdb"])
-def test_every_chain_is_a_file_cut_at_its_last_frame_alive(
+def test_every_chain_is_a_file_of_its_frames_alive(
     tmp_path: Path, rollouts: Rollouts, suffix: str
 ) -> None:
     write_rollouts(tmp_path / f"gen{suffix}", rollouts, {})
@@ -67,6 +67,19 @@ def test_every_chain_is_a_file_cut_at_its_last_frame_alive(
         )
         if suffix in (".xtc", ".trr", ".nc", ".h5"):
             assert read.time_step_ps == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("suffix", [".xtc", ".trr", ".nc", ".h5"])
+def test_frames_after_a_gap_keep_their_times(
+    tmp_path: Path, rollouts: Rollouts, suffix: str
+) -> None:
+    alive = np.array([[True, True, False, True, True, True, False]])
+    made = Rollouts(TOPOLOGY, rollouts.positions_nm[:1], alive, 2.5)
+    (file, *_) = write_rollouts(tmp_path / f"gen{suffix}", made, {})
+    top = None if suffix == ".h5" else tmp_path / "gen.pdb"
+    read = mdtraj.load(file) if top is None else mdtraj.load(file, top=top)
+    np.testing.assert_allclose(read.time, [0.0, 2.5, 7.5, 10.0, 12.5])
+    assert read_trajectory(file, top).time_step_ps is None
 
 
 @pytest.mark.parametrize("chains", [1, 2])

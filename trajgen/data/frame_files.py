@@ -88,7 +88,7 @@ def load_frames(path: Path) -> tuple[BeadFrames | AtomFrames, int]:
     """Read frames of beads or of atoms, or those frames of rollouts that are alive.
 
     Returns:
-        The frames, a segment for each chain of rollouts, and the number of frames left out.
+        The frames, the chains of rollouts as segments, and the number of frames left out.
 
     Raises:
         InputError: the file is missing, damaged, or of another kind.

@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from trajgen.data.records import BeadFrames
+from trajgen.data.records import BeadFrames, alive_segments
 from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.data.trajectories import (
     read_solute,
@@ -208,7 +208,11 @@ def read_starts(path: Path, topology: BeadTopology) -> Float32[np.ndarray, "chai
 
 
 def read_npz_frames(path: Path, topology: Path | BeadTopology | None) -> tuple[BeadFrames, int]:
-    """Return the frames that are alive, and the number of those that are not."""
+    """Return the frames that are alive, and the number of those that are not.
+
+    Raises:
+        InputError: the file cannot be read, or does not fit ``topology``.
+    """
     arrays = _load_npz(path)
     if "topology" in arrays:
         beads = BeadTopology.from_dict(json.loads(str(arrays["topology"])))
@@ -231,13 +235,12 @@ def read_npz_frames(path: Path, topology: Path | BeadTopology | None) -> tuple[B
     if alive.shape != positions.shape[:2] or alive.dtype != bool:
         raise InputError(f"{path}: alive has shape {alive.shape}; wanted is {positions.shape[:2]}")
     lost = int((~alive).sum())
-    chain, _ = np.nonzero(alive)
     step = arrays.get("time_step_ps")
     with _naming(path):
         frames = BeadFrames(
             topology=beads,
             positions_nm=positions[alive],
-            segments=chain.astype(np.int64),
+            segments=alive_segments(alive),
             time_step_ps=None if step is None else float(step),
         )
     return frames, lost

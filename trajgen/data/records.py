@@ -136,7 +136,7 @@ class Rollouts:
         topology: the beads, or the atoms.
         positions_nm: coordinates; NaN where a chain is no longer alive. They may lie in a file that
             is mapped into memory.
-        alive: False from the frame on at which a chain failed.
+        alive: whether a chain has each frame; False from the frame on at which it failed.
         time_step_ps: time between consecutive frames, None where it is no time of real chains.
         time_step_cg_ps: time between consecutive frames on the clock of coarse-grained dynamics,
             which is never compared with that of all-atom dynamics.
@@ -171,7 +171,7 @@ class Rollouts:
         return int((~self.alive).sum())
 
     def to_frames(self) -> BeadFrames:
-        """Return the frames that are alive, a segment for each chain.
+        """Return the frames that are alive, numbered as in ``alive_segments``.
 
         Raises:
             InputError: they are of atoms.
@@ -181,7 +181,7 @@ class Rollouts:
         return BeadFrames(self.topology, *self._alive())
 
     def to_atom_frames(self) -> AtomFrames:
-        """Return the frames that are alive, a segment for each chain.
+        """Return the frames that are alive, numbered as in ``alive_segments``.
 
         Raises:
             InputError: they are of beads.
@@ -191,8 +191,14 @@ class Rollouts:
         return AtomFrames(self.topology, *self._alive())
 
     def _alive(self) -> tuple[np.ndarray, np.ndarray, float | None]:
-        chain, _ = np.nonzero(self.alive)
-        return self.positions_nm[self.alive], chain.astype(np.int64), self.time_step_ps
+        return self.positions_nm[self.alive], alive_segments(self.alive), self.time_step_ps
+
+
+def alive_segments(alive: Bool[np.ndarray, "chains frames"]) -> Int64[np.ndarray, " alive"]:
+    """Return the segment of each frame that is alive: one a chain, a new one after each gap."""
+    begins = alive.copy()
+    begins[:, 1:] &= ~alive[:, :-1]
+    return np.cumsum(begins)[alive.ravel()] - 1
 
 
 @dataclass(frozen=True)

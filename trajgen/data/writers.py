@@ -1,11 +1,11 @@
 """Generated chains as files that open in PyMOL, VMD, mdtraj and MDAnalysis.
 
 ``.npz`` and ``.safetensors`` hold all chains in one array. The formats of mdtraj get one file a
-chain where there are several (``GEN_000.xtc``, ``GEN_001.xtc``, …), each cut at its last frame
-alive, with one topology (``GEN.pdb``; of beads C-alpha atoms and CONECT records) beside them.
+chain where there are several (``GEN_000.xtc``, ``GEN_001.xtc``, …), each of its frames alive at
+their times, with one topology (``GEN.pdb``; of beads C-alpha atoms and CONECT records) beside them.
 ``GEN.json`` says how they were made, and on which clock the numbers of their times are:
-``time_step_ps``, or ``time_step_cg_ps`` of coarse-grained dynamics. ``GEN_lost.npz`` has the last
-good frames of chains that failed, where they are known, in the form of a file of starts.
+``time_step_ps``, ``time_step_cg_ps`` of coarse-grained dynamics, or none. ``GEN_lost.npz`` has the
+last good frames of chains that failed, where they are known, in the form of a file of starts.
 
 Positions that lie in a file stay there: ``.npz`` takes them in small pieces, the formats of mdtraj
 a chain at a time, ``.safetensors`` all at once.
@@ -203,7 +203,7 @@ def _write_chains(files: list[Path], temporary: dict[Path, Path], rollouts: Roll
     for chain, file in enumerate(files):
         if file in temporary:
             kept = rollouts.positions_nm[chain, rollouts.alive[chain]]
-            times = np.arange(len(kept)) * step
+            times = np.flatnonzero(rollouts.alive[chain]) * step
             if file.suffix.lower() == ".pdb":
                 write_pdb(temporary[file], rollouts.topology, kept, times)
             else:
