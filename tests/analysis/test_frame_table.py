@@ -43,6 +43,17 @@ class Pieces:
                 yield self.frames.take(slice(int(begin), int(end)))
 
 
+@dataclass(frozen=True)
+class Chunks:
+    """A source that gives these chunks."""
+
+    topology: BeadTopology
+    made: list[BeadFrames]
+
+    def chunks(self) -> Iterator[BeadFrames]:
+        return iter(self.made)
+
+
 @pytest.fixture(scope="module")
 def frames(fluctuating):
     made = fluctuating(5, 40, seed=3)
@@ -100,6 +111,27 @@ def test_frames_around_one_that_was_left_out_are_not_consecutive(frames):
     lag = 4
     pairs = sum(max(n - lag, 0) for n in np.unique(found.runs, return_counts=True)[1])
     assert fit_reference_tica(frames, lag).n_pairs == pairs
+
+
+@pytest.mark.parametrize(
+    ("segments", "steps_ps", "wanted_ps"),
+    [
+        ([[0, 0, 0], [1]], [2.0, None], 2.0),  # a file of one frame beside a trajectory
+        ([[1], [2, 2, 2]], [None, 2.0], 2.0),
+        ([[0, 1, 2], [3, 3]], [None, 2.0], 2.0),
+        ([[0, 0, 0], [0]], [2.0, None], None),  # the last frame comes at another time
+        ([[0, 0, 0], [1, 1]], [2.0, None], None),
+        ([[0, 0, 0], [1, 1]], [2.0, 1.0], None),
+        ([[0], [1]], [None, None], None),
+    ],
+)
+def test_the_step_is_that_of_all_frames_with_a_neighbour(frames, segments, steps_ps, wanted_ps):
+    chunks, begin = [], 0
+    for numbers, step_ps in zip(segments, steps_ps, strict=True):
+        part = frames.take(slice(begin, begin + len(numbers)))
+        begin += len(numbers)
+        chunks.append(replace(part, segments=np.array(numbers), time_step_ps=step_ps))
+    assert scan(Chunks(frames.topology, chunks)).time_step_ps == wanted_ps
 
 
 def test_columns_are_those_of_the_frames(frames):

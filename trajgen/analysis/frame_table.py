@@ -126,7 +126,9 @@ def scan(source: FrameSource, tica: TicaEstimator | None = None) -> Scan:
         segments.append(chunk.segments[usable])
         runs.append(numbers[usable])
         weights.append(shares[usable])
-        steps.add(chunk.time_step_ps)
+        # Frames without a neighbour have no step, and say nothing about that of the others.
+        if chunk.time_step_ps is not None or (chunk.segments == last_segments).any():
+            steps.add(chunk.time_step_ps)
         if tica is not None and usable.any():
             tica.add(measured.slow_features(chunk.take(usable)), runs[-1], weights[-1])
     return Scan(
