@@ -187,6 +187,54 @@ def test_without_a_time_step_the_frames_have_no_order(
     assert "the file says 2 ps" in caplog.text
 
 
+def with_times(solvated: Solvated, times_ps: np.ndarray) -> Path:
+    solvated.frames.time = times_ps
+    path = solvated.trajectory.with_name("timed.xtc")
+    solvated.frames.save(str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("step_ps", "begin_ps"), [(1.0, 0.0), (2.01, 0.0), (2.125, 1e6), (0.0, 0.0)]
+)
+def test_a_time_step_that_the_file_contradicts_is_refused(
+    solvated: Solvated, tmp_path: Path, step_ps: float, begin_ps: float
+) -> None:
+    source = with_times(solvated, begin_ps + step_ps * np.arange(25))
+    with pytest.raises(InputError, match=rf"time_step_ps is 2, but .*timed\.xtc are {step_ps:.3g}"):
+        import_trajectory([source], solvated.structure, tmp_path / "D", SETTINGS)
+    assert not (tmp_path / "D").exists()
+    known = replace_settings(trust_times=False)
+    dataset = import_trajectory([source], solvated.structure, tmp_path / "D", known)
+    assert dataset.read_all_beads().time_step_ps == 2.0
+
+
+@pytest.mark.parametrize("hole", [1, 10, 13, 24])
+def test_a_hole_in_the_times_of_a_file_is_refused(
+    solvated: Solvated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hole: int
+) -> None:
+    monkeypatch.setattr(importing, "SHARD_FRAMES", 10)
+    times_ps = 2.0 * np.arange(25)
+    times_ps[hole:] += 10
+    source = with_times(solvated, times_ps)
+    with pytest.raises(InputError, match=f"uneven: 12 ps from frame {hole - 1} to the next, .* 2 "):
+        import_trajectory([source], solvated.structure, tmp_path / "D", SETTINGS)
+    unordered = replace_settings(time_step_ps=None)
+    import_trajectory([source], solvated.structure, tmp_path / "free", unordered)
+    np.save(tmp_path / "s.npy", (np.arange(25) >= hole).astype(np.int64))
+    arrays = FrameArrays(segments=tmp_path / "s.npy")
+    import_trajectory([source], solvated.structure, tmp_path / "D", SETTINGS, arrays)
+
+
+def test_rounded_times_late_in_a_run_are_no_contradiction(
+    solvated: Solvated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "SHARD_FRAMES", 12)  # so that a last chunk has one frame
+    source = with_times(solvated, 30_000 + 0.1 * np.arange(25))
+    settings = replace_settings(time_step_ps=0.1)
+    import_trajectory([source], solvated.structure, tmp_path / "D", settings)
+
+
 def test_nothing_that_exists_is_replaced(solvated: Solvated, tmp_path: Path) -> None:
     (tmp_path / "D").mkdir()
     (tmp_path / "D" / "precious").write_text("data")

@@ -66,7 +66,8 @@ def import_data(
     trajgen import MD.xtc --topology MD.pdb --time-step-ps 1 \\
         --temperature 300 --resolution heavy --out D
 
-    More settings (--set): hamiltonian, constraints (h-bonds or none), force_map.
+    More settings (--set): hamiltonian, constraints (h-bonds or none), force_map,
+    trust_times (false where the times in a trajectory file are wrong).
     """
     from trajgen.data.importing import (
         FrameArrays,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 from pydantic import Field
 
 from trajgen.data.mapping import Groups, map_frames
@@ -27,11 +27,13 @@ from trajgen.data.records import AtomFrames
 from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
 from trajgen.data.topology import AtomTopology
 from trajgen.data.trajectories import (
+    STEP_TOLERANCE,
     Solute,
     even_step,
     has_times,
     iterate_trajectory,
     read_solute,
+    time_rounding_ps,
 )
 from trajgen.errors import InputError
 from trajgen.files import whole_folder
@@ -60,6 +62,8 @@ class ImportSettings(Settings):
         resolution: ``ca`` stores the beads, ``heavy`` the solute's atoms as well.
         constraints: what the run held rigid: ``h-bonds`` (right also where nothing was) or none.
         force_map: how atom forces become bead forces.
+        trust_times: whether the times in a trajectory file must agree with ``time_step_ps``; false
+            imports a file whose times are wrong.
     """
 
     temperature_K: float = Field(gt=0)
@@ -71,6 +75,7 @@ class ImportSettings(Settings):
     resolution: Literal["ca", "heavy"] = "ca"
     constraints: Literal["h-bonds", "none"] = "h-bonds"
     force_map: Literal["aggregate", "slice"] = "aggregate"
+    trust_times: bool = True
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,8 @@ def import_trajectory(
     """Make a dataset of atom trajectories; each file is a segment, or several.
 
     Raises:
-        InputError: ``out`` exists, a file cannot be read, or what was given does not fit.
+        InputError: ``out`` exists, a file cannot be read, what was given does not fit, or the times
+            in a file are uneven or not ``time_step_ps`` apart.
     """
     arrays = arrays or FrameArrays()
     if not sources:
@@ -156,7 +162,8 @@ def import_trajectory(
         with progress.task("import", len(sources)) as task:
             for number, source in enumerate(sources):
                 named = replace(label, name=f"{label.name}-{number:03d}")
-                _append_file(dataset, source, topology, solute, values, named)
+                clock = _FileClock(source, settings)
+                _append_file(dataset, source, topology, solute, values, clock, named)
                 task.advance(status=f"{dataset.n_frames} frames")
         values.require_used_up()
     return Dataset.open(out)
@@ -234,12 +241,69 @@ class _FrameValues:
                 )
 
 
+class _FileClock:
+    """Holds the times in a file against the time step that was given, chunk after chunk."""
+
+    def __init__(self, source: Path, settings: ImportSettings) -> None:
+        self._source = source
+        self._given_ps = settings.time_step_ps if settings.trust_times else None
+        self._timed = has_times(source)
+        self._read = 0
+        self._last_ps = np.zeros(0)
+        self._last_segment = np.zeros(0, dtype=np.int64)
+
+    def check(self, times_ps: np.ndarray, segments: Int64[np.ndarray, " frames"]) -> None:
+        """Check the next frames.
+
+        Raises:
+            InputError: within a segment the times are uneven, or of another step.
+        """
+        if self._given_ps is None or not self._timed:
+            return
+        # With the last frame before them, so that a hole between chunks is seen too.
+        times = np.concatenate([self._last_ps, times_ps]).astype(np.float64)
+        ids = np.concatenate([self._last_segment, segments])
+        first = self._read - len(self._last_ps)
+        self._read += len(times_ps)
+        self._last_ps, self._last_segment = times[-1:], ids[-1:]
+        inside = np.flatnonzero(ids[1:] == ids[:-1])
+        if len(inside):
+            stretches = len(times) - len(inside)
+            self._compare(
+                np.diff(times)[inside], first + inside, time_rounding_ps(times), stretches
+            )
+
+    def _compare(
+        self, gaps_ps: np.ndarray, frames: np.ndarray, rounding_ps: float, stretches: int
+    ) -> None:
+        given_ps = self._given_ps or 0.0
+        mend = "or, where the times in the file are wrong, add --set trust_times=false"
+        usual_ps = float(np.sort(gaps_ps)[(len(gaps_ps) - 1) // 2])
+        off_ps = np.abs(gaps_ps - usual_ps)
+        odd = int(off_ps.argmax())
+        if off_ps[odd] > STEP_TOLERANCE * abs(usual_ps) + rounding_ps:
+            raise InputError(
+                f"the times in {self._source} are uneven: {gaps_ps[odd]:g} ps from frame "
+                f"{frames[odd]} to the next, where most are {usual_ps:g} ps apart; import the "
+                f"parts before and after as files of their own, {mend}"
+            )
+        # The mean restores the digits that rounding takes from each step of a stretch of frames.
+        own_ps = float(gaps_ps.mean())
+        rounding_ps *= stretches / len(gaps_ps)
+        if abs(own_ps - given_ps) > STEP_TOLERANCE * given_ps + rounding_ps:
+            raise InputError(
+                f"time_step_ps is {given_ps:g}, but the times in {self._source} are {own_ps:g} ps "
+                f"apart; give --time-step-ps {own_ps:g}, {mend}"
+            )
+
+
 def _append_file(
     dataset: Dataset,
     source: Path,
     topology: Path,
     solute: Solute,
     values: _FrameValues,
+    clock: _FileClock,
     label: ShardLabel,
 ) -> None:
     """Append one file, a shard a chunk; ``label`` is that of all of them but for its name."""
@@ -251,6 +315,7 @@ def _append_file(
         forces, weights, segments = values.next(len(positions))
         if segments is None:
             segments = np.zeros(len(positions), dtype=np.int64)
+        clock.check(times, segments)
         try:
             frames = AtomFrames(
                 solute.topology, positions, segments, label.save_interval_ps, forces, weights

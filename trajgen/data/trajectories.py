@@ -34,6 +34,9 @@ STRUCTURE_SUFFIXES = (".pdb", ".h5")
 #: Formats whose frames carry a time; the others count frames.
 _TIMED_SUFFIXES = (".xtc", ".trr", ".nc", ".h5")
 
+#: Steps that differ by a smaller share are the same step.
+STEP_TOLERANCE = 1e-3
+
 #: Formats written by C code, which does not notice that the last bytes found no room.
 _C_SUFFIXES = (".xtc", ".trr", ".dcd")
 
@@ -184,10 +187,16 @@ def even_step(times_ps: np.ndarray, known_ps: float | None = None) -> float | No
     # Files hold times in single precision; the mean over many frames restores the digits.
     mean_ps = float(np.round((times[-1] - times[0]) / (len(times) - 1), 6))
     step_ps = mean_ps if known_ps is None else known_ps
-    # Late in a long run that precision alone makes even steps look uneven.
-    rounding_ps = 2 * np.finfo(np.float32).eps * np.abs(times).max()
-    even = np.allclose(np.diff(times), step_ps, rtol=1e-3, atol=rounding_ps)
+    even = np.allclose(np.diff(times), step_ps, rtol=STEP_TOLERANCE, atol=time_rounding_ps(times))
     return step_ps if even else None
+
+
+def time_rounding_ps(times_ps: np.ndarray) -> float:
+    """Return how far a step may be off because files hold times in single precision, ps.
+
+    Late in a long run that alone makes even steps look uneven.
+    """
+    return float(2 * np.finfo(np.float32).eps * np.abs(times_ps).max())
 
 
 def require_file(path: Path) -> None:
