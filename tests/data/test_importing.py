@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peptide import Solvated
 
-from trajgen.data import importing
+from trajgen.data import importing, records
 from trajgen.data.importing import (
     FrameArrays,
     ImportSettings,
@@ -19,6 +19,7 @@ from trajgen.data.importing import (
     import_trajectory,
 )
 from trajgen.data.mapping import aggregate_force_map, map_vectors, position_map
+from trajgen.data.sources import open_samples, read_all
 from trajgen.data.store import Dataset
 from trajgen.data.topology import AtomTopology
 from trajgen.data.trajectories import read_solute
@@ -79,7 +80,13 @@ def test_trajectories_become_shards_of_chunks(
     assert names == [f"import-{file:03d}-{chunk:03d}" for file in (0, 1) for chunk in (0, 1, 2)]
     assert [entry.frames for entry in dataset.entries] == [10, 10, 5] * 2
     frames = dataset.read_all_beads()
-    assert len(np.unique(frames.segments)) == 6
+    np.testing.assert_array_equal(frames.segments, np.repeat([0, 1], 25))
+    assert [entry.label.continues for entry in dataset.entries] == [False, True, True] * 2
+    for chunk_frames in (4, 100):
+        monkeypatch.setattr(records, "CHUNK_FRAMES", chunk_frames)
+        chunks = list(open_samples([tmp_path / "D"], None, resolution).chunks())
+        numbers = np.concatenate([chunk.segments for chunk in chunks])
+        np.testing.assert_array_equal(numbers, frames.segments)
     assert frames.time_step_ps == 2.0
     wanted = solvated.frames.xyz[:, solvated.alpha]
     np.testing.assert_allclose(frames.positions_nm, np.concatenate([wanted] * 2), atol=1e-6)
@@ -96,6 +103,36 @@ def test_trajectories_become_shards_of_chunks(
     )
     kept = 4.184 * forces[35:45, : solvated.n_solute]
     np.testing.assert_allclose(atoms.forces, kept, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ids", "continues", "wanted"),
+    [
+        ([0] * 10 + [1] * 10 + [2] * 5, [False, False, False], [10, 10, 5]),
+        ([3] * 5 + [4] * 10 + [7] * 10, [False, True, True], [5, 10, 10]),
+        ([7] * 5 + [4] * 20, [False, False, True], [5, 5, 15]),  # ids that fall are cut
+        (list(np.arange(25) % 2), [False, False, False], [5, 5, 5, 5, 3, 2]),
+    ],
+)
+def test_a_segment_goes_on_in_the_next_shard(
+    solvated: Solvated,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ids: list[int],
+    continues: list[bool],
+    wanted: list[int],
+) -> None:
+    monkeypatch.setattr(importing, "SHARD_FRAMES", 10)
+    np.save(tmp_path / "s.npy", np.array(ids))
+    settings = replace_settings(time_step_ps=None)
+    arrays = FrameArrays(segments=tmp_path / "s.npy")
+    import_trajectory([solvated.trajectory], solvated.structure, tmp_path / "D", settings, arrays)
+    dataset = Dataset.open(tmp_path / "D")
+    assert [entry.label.continues for entry in dataset.entries] == continues
+    joined, whole = read_all(open_samples([tmp_path / "D"])), dataset.read_all_beads()
+    assert (np.diff(joined.segments) >= 0).all()
+    for frames in (joined, whole):
+        assert sorted(np.unique(frames.segments, return_counts=True)[1]) == sorted(wanted)
 
 
 def replace_settings(**changes: object) -> ImportSettings:

@@ -178,6 +178,19 @@ def test_nothing_is_ever_replaced_and_an_empty_dataset_says_so(
         Dataset.open(tmp_path)
 
 
+def test_a_manifest_of_before_segments_went_on_is_read_and_keeps_its_digest(
+    dataset: Dataset, beads: BeadFrames
+) -> None:
+    manifest = dataset.path / "manifest.jsonl"
+    assert "continues" not in manifest.read_text()
+    dataset.append_beads(replace(LABEL, name="second", continues=True), beads)
+    opened = Dataset.open(dataset.path)
+    assert [entry.label.continues for entry in opened.entries] == [False, True]
+    assert opened.digest() == dataset.digest()
+    segments = opened.read_all_beads().segments
+    np.testing.assert_array_equal(segments, np.repeat([0, 1, 2], [6, 12, 6]))
+
+
 def test_equal_content_has_an_equal_digest(tmp_path: Path, beads: BeadFrames) -> None:
     digests = []
     for name, seed in (("a", 7), ("b", 7), ("c", 8)):

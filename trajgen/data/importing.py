@@ -1,8 +1,8 @@
 """Data of others as a dataset: bead arrays, or atom trajectories in chunks.
 
 A trajectory of any length is read and written chunk by chunk, a shard a chunk of at most
-``SHARD_FRAMES`` frames. No window crosses a shard, so a chunk's end is also the end of a segment.
-The dataset appears under its name when all of it is there.
+``SHARD_FRAMES`` frames. A segment may go on in the next shard of its file, though no window that a
+model is trained on crosses a shard. The dataset appears under its name when all of it is there.
 """
 
 import logging
@@ -307,6 +307,7 @@ def _append_file(
     label: ShardLabel,
 ) -> None:
     """Append one file, a shard a chunk; ``label`` is that of all of them but for its name."""
+    highest: int | None = None  # segment of the chunk before
     for chunk, (positions, times) in enumerate(
         iterate_trajectory(source, topology, solute, SHARD_FRAMES)
     ):
@@ -324,7 +325,10 @@ def _append_file(
         except InputError as error:
             where = f", from frame {chunk * SHARD_FRAMES} on" if chunk else ""
             raise InputError(f"{source}{where}: {error}") from error
-        named = replace(label, name=f"{label.name}-{chunk:03d}")
+        # Readers take the segments of a shard in the order of their ids: only these two can meet.
+        continues = highest == int(segments.min())
+        highest = int(segments.max())
+        named = replace(label, name=f"{label.name}-{chunk:03d}", continues=continues)
         if dataset.header.atoms is not None:
             dataset.append_atoms(named, frames)
         else:

@@ -233,14 +233,37 @@ def concatenate(parts: Sequence[Frames]) -> Frames:
     )
 
 
-def segments_apart(parts: Sequence[Int64[np.ndarray, " _"]]) -> list[np.ndarray]:
-    """Renumber the segments of parts, so that no two parts share one."""
-    apart, offset = [], 0
-    for part in parts:
-        ids, inverse = np.unique(part, return_inverse=True)
-        apart.append(inverse.astype(np.int64) + offset)
-        offset += len(ids)
+def segments_apart(
+    parts: Sequence[Int64[np.ndarray, " _"]], continues: Sequence[bool] | None = None
+) -> list[np.ndarray]:
+    """Renumber the segments of parts, so that no two parts share one.
+
+    Args:
+        parts: segment of each frame.
+        continues: for each part whether its first segment is the last of the part before it, so
+            that these two stay one; None for none of them.
+    """
+    apart: list[np.ndarray] = []
+    last = -1
+    for part, goes_on in zip(parts, continues or [False] * len(parts), strict=True):
+        apart.append(numbered_after(last, part, goes_on))
+        last = int(apart[-1].max(initial=last))
     return apart
+
+
+def numbered_after(
+    last: int, segments: Int64[np.ndarray, " frames"], continues: bool = False
+) -> Int64[np.ndarray, " frames"]:
+    """Number segments anew, in the order of their ids, after all that were numbered before.
+
+    Args:
+        last: the last number before these, -1 where there is none.
+        segments: segment of each frame.
+        continues: whether the first of them is the one that has that number.
+    """
+    _, inverse = np.unique(segments, return_inverse=True)
+    first = last if continues and last >= 0 else last + 1
+    return inverse.astype(np.int64) + first
 
 
 def join_chunks(parts: Sequence[Frames]) -> Frames:

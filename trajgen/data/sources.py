@@ -17,7 +17,7 @@ import numpy as np
 from trajgen.data.frame_files import load_frames
 from trajgen.data.mapping import alpha_carbon_beads
 from trajgen.data.readers import read_npz_frames
-from trajgen.data.records import AtomFrames, BeadFrames, join_chunks
+from trajgen.data.records import AtomFrames, BeadFrames, join_chunks, numbered_after
 from trajgen.data.store import Dataset
 from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.data.trajectories import (
@@ -185,15 +185,15 @@ class _Shards:
         return (weights for weights in found if weights is not None)
 
     def chunks(self) -> Iterator[Frames]:
-        offset = 0
+        last = -1
         for entry in self.dataset.entries:
             if self.resolution == "ca":
                 shard: Any = self.dataset.read_beads(entry)
             else:
                 shard = self.dataset.read_atoms(entry).without_hydrogens()
-            shard = numbered(shard)
-            yield from replace(shard, segments=shard.segments + offset).chunks()
-            offset += int(shard.segments.max(initial=-1)) + 1
+            segments = numbered_after(last, shard.segments, entry.label.continues)
+            last = int(segments.max(initial=last))
+            yield from replace(shard, segments=segments).chunks()
 
 
 @dataclass(frozen=True)
@@ -239,8 +239,7 @@ class _Trajectory:
 
 def numbered(frames: F) -> F:
     """Return the frames with their segments counted from 0, as ``concatenate`` numbers them."""
-    _, segments = np.unique(frames.segments, return_inverse=True)
-    return replace(frames, segments=segments.astype(np.int64))
+    return replace(frames, segments=numbered_after(-1, frames.segments))
 
 
 def _mean_weight(weights: Iterable[np.ndarray]) -> float | None:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from trajgen.data.mapping import map_frames
-from trajgen.data.records import AtomFrames, BeadFrames, Timeline, concatenate
+from trajgen.data.records import AtomFrames, BeadFrames, Timeline, join_chunks, segments_apart
 from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.errors import InputError
 from trajgen.files import (
@@ -71,6 +71,7 @@ class ShardLabel:
         force_map: name of the map that made the bead forces, None without forces.
         label_kind: instantaneous forces, or mean forces at fixed beads.
         sampling: equilibrium, reweighted (use the weights) or seeded (populations mean nothing).
+        continues: the segment of the lowest id is that of the highest id in the shard before.
     """
 
     name: str
@@ -85,6 +86,7 @@ class ShardLabel:
     force_map: str | None = None
     label_kind: Literal["instantaneous", "mean-force"] = "instantaneous"
     sampling: Literal["equilibrium", "reweighted", "seeded"] = "equilibrium"
+    continues: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class ShardEntry:
     def to_line(self) -> str:
         """Return the JSON line of the manifest."""
         label = asdict(self.label)
+        if not self.label.continues:
+            del label["continues"]  # younger than other fields; old datasets keep their digest
         return json.dumps(
             {"file": self.file, "sha256": self.sha256, "frames": self.frames, **label}
         )
@@ -260,7 +264,14 @@ class Dataset:
 
     def read_all_beads(self) -> BeadFrames:
         """Read and join the beads of all shards, in the order of the manifest."""
-        return concatenate([self.read_beads(entry) for entry in self._some_entries()])
+        entries = self._some_entries()
+        parts = [self.read_beads(entry) for entry in entries]
+        segments = segments_apart(
+            [part.segments for part in parts], [entry.label.continues for entry in entries]
+        )
+        return join_chunks(
+            [replace(part, segments=own) for part, own in zip(parts, segments, strict=True)]
+        )
 
     def read_atoms(
         self, entry: ShardEntry, frames: Sequence[int] | None = None, forces: bool = True
