@@ -11,7 +11,7 @@ import mdtraj
 import numpy as np
 import pytest
 from command import succeed, trajgen
-from tiny import SEQUENCE, Made
+from tiny import SEQUENCE, Made, write_arrays
 
 from trajgen.checkpoint import training_folder
 from trajgen.data.store import Dataset
@@ -250,6 +250,22 @@ def test_evaluated_sets_have_the_shortest_names_that_tell_them_apart(
     twice = trajgen(*evaluate, tmp_path / files[0], "--out", tmp_path / "F")
     assert twice.code == 2
     assert "more than once" in twice.error
+
+
+def test_a_set_called_reference_is_told_from_the_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    succeed("import", *write_arrays(tmp_path).flags(), "--out", "reference")
+    quick = ("--set", "bootstrap_resamples=10", "--set", "floor_splits=2")
+    names = {
+        "reference": "reference (samples)",
+        tmp_path / "reference": f"{tmp_path.name}/reference",
+    }
+    for number, (given, name) in enumerate(names.items()):
+        out = tmp_path / f"E{number}"
+        succeed("evaluate", given, "--reference", "reference", "--out", out, *quick)
+        assert list(json.loads((out / "metrics.json").read_text())["samples"]) == [name]
 
 
 def test_settings_come_from_file_then_set_then_flag(made: Made, tmp_path: Path) -> None:

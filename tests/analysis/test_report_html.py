@@ -300,4 +300,8 @@ def test_folder_that_exists_and_no_samples_are_refused(tmp_path, fluctuating):
         evaluate_to_folder({}, reference, tmp_path / "x", EvaluationSettings(), 1, {})
     with pytest.raises(InputError, match="exists already"):
         evaluate_to_folder({"a": reference}, reference, tmp_path, EvaluationSettings(), 1, {})
+    with pytest.raises(InputError, match="called 'reference'"):
+        evaluate_to_folder(
+            {"reference": reference}, reference, tmp_path / "x", EvaluationSettings(), 1, {}
+        )
     assert list(tmp_path.iterdir()) == []

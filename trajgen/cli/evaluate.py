@@ -101,14 +101,14 @@ def evaluate_command(
 
 
 def _short_names(paths: list[Path]) -> list[str]:
-    """Return the ends of paths, as long as it takes to tell them apart."""
+    """Return the ends of paths, as long as it takes to tell them apart and from the reference."""
     if repeated := [str(path) for path in dict.fromkeys(paths) if paths.count(path) > 1]:
         raise InputError(f"TRAJ has {repeated[0]} more than once; give each file once")
     for length in range(1, max(len(path.parts) for path in paths)):
         ends = [str(Path(*path.parts[-length:])) for path in paths]
-        if len(set(ends)) == len(ends):
+        if len({*ends, "reference"}) == len(ends) + 1:
             return ends
-    return [str(path) for path in paths]
+    return ["reference (samples)" if str(path) == "reference" else str(path) for path in paths]
 
 
 def _pooled_name(names: list[str]) -> str:

@@ -45,7 +45,8 @@ def evaluate_to_folder(
     """Evaluate named sets of samples and write ``metrics.json`` and ``report.html``.
 
     Args:
-        samples: sets of frames by name, such as the name of their file.
+        samples: sets of frames by name, such as the name of their file; none of them is called
+            ``reference``, the name of the reference in the report.
         reference: frames to judge by.
         out: folder that appears when everything is written.
         settings: what to compute.
@@ -59,11 +60,16 @@ def evaluate_to_folder(
         The folder.
 
     Raises:
-        InputError: ``out`` exists, no samples were given, a set is of another molecule, or legacy
-            numbers were asked for of atoms.
+        InputError: ``out`` exists, no samples were given, a set is of another molecule or called
+            ``reference``, or legacy numbers were asked for of atoms.
     """
     if not samples:
         raise InputError("there are no samples to evaluate; name at least one trajectory")
+    if "reference" in samples:
+        raise InputError(
+            "samples has a set called 'reference', as the report calls the reference itself; give "
+            "the set another name"
+        )
     if settings.legacy is not None and not isinstance(reference.topology, BeadTopology):
         raise InputError(
             "legacy numbers are of C-alpha beads; leave out legacy, or evaluate beads "
