@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+from trajgen.analysis.frame_table import KEPT_TICS
+from trajgen.analysis.kinetics.evaluate_kinetics import KineticsSettings
 from trajgen.analysis.kinetics.states import StateModel, StateSettings, fit_states
 from trajgen.errors import InputError
+from trajgen.settings import parse_settings
 
 SETTINGS = StateSettings(microstates=20, macrostates=3, tics=2)
 
@@ -114,3 +117,9 @@ def test_missing_coordinates_are_an_error():
     model = StateModel(np.zeros((2, 3)), np.array([0, 1]), 2)
     with pytest.raises(InputError, match="fitted on 3"):
         model.assign(np.zeros((5, 2)))
+
+
+def test_more_slow_coordinates_than_a_table_keeps_are_refused():
+    assert StateSettings(tics=KEPT_TICS).tics == 4
+    with pytest.raises(InputError, match=r"'states\.tics' is 5"):
+        parse_settings(KineticsSettings, {"states": {"tics": 5}}, "test")

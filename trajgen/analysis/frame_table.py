@@ -28,7 +28,7 @@ from trajgen.seeding import derive_seed, numpy_generator
 CHUNK = 16_384
 #: Pair distances that are held at once.
 _MOST_PAIRS = 20_000_000
-#: Slow coordinates that are kept.
+#: Slow coordinates that are kept; the states of kinetics can be made of no more.
 KEPT_TICS = 4
 #: A table of more bytes lies in a temporary file.
 _MOST_BYTES = 2_000_000_000

@@ -16,6 +16,7 @@ from deeptime.markov import pcca
 from jaxtyping import Float, Int
 from pydantic import Field
 
+from trajgen.analysis.frame_table import KEPT_TICS
 from trajgen.analysis.kinetics.markov import MarkovModel, block_counts, fit_markov
 from trajgen.errors import InputError
 from trajgen.seeding import derive_seed, seed_31
@@ -40,12 +41,13 @@ class StateSettings(Settings):
     Attributes:
         microstates: k-means centres.
         macrostates: sets of microstates that PCCA+ makes.
-        tics: leading slow coordinates that are clustered.
+        tics: leading slow coordinates that are clustered; a set's table keeps four, so that it
+            fits in memory, and there are no more to choose from.
     """
 
     microstates: int = Field(default=100, ge=1)
     macrostates: int = Field(default=10, ge=1)
-    tics: int = Field(default=4, ge=1)
+    tics: int = Field(default=4, ge=1, le=KEPT_TICS)
 
 
 @dataclass(frozen=True)
