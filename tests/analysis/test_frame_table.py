@@ -1,5 +1,7 @@
 """Tables: the same from any chunks, consecutive frames only, nothing left out without a count."""
 
+import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -100,6 +102,20 @@ def test_evaluations_of_chunks_are_those_in_memory(frames, fluctuating, monkeypa
         assert mine.pooled.value == pytest.approx(theirs.pooled.value, rel=1e-6), mine.name
         assert mine.pooled.high == pytest.approx(theirs.pooled.high, rel=1e-6), mine.name
     assert whole.coverage == parts.coverage
+
+
+def test_a_table_in_a_file_takes_its_space_before_it_is_filled(monkeypatch):
+    def full(file, begin, size):
+        assert (begin, size) == (0, 8 * 50 * 3)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(frame_table, "_MOST_BYTES", 0)
+    room = frame_table._room(50, 3)
+    room[:] = 1.0
+    assert room.sum() == 150
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        frame_table._room(50, 3)
 
 
 def test_frames_around_one_that_was_left_out_are_not_consecutive(frames):

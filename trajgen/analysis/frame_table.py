@@ -5,6 +5,7 @@ The second computes the coordinates of those frames. Only coordinates stay, not 
 may be larger than the memory, and a table that is itself large lies in a temporary file.
 """
 
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -269,12 +270,23 @@ def _weights(frames: Frames) -> Float[np.ndarray, " frames"]:
 
 
 def _room(frames: int, columns: int) -> Float[np.ndarray, "frames columns"]:
-    """Return an array to fill, contiguous by column, in a temporary file where it is large."""
+    """Return an array to fill, contiguous by column, in a temporary file where it is large.
+
+    Raises:
+        OSError: the disk has no room for the file.
+    """
     size = frames * columns
     if 8 * size <= _MOST_BYTES:
         return np.empty((columns, frames)).T
     with tempfile.TemporaryFile() as file:  # its space is free again when the array is
+        _allocate(file.fileno(), 8 * size)
         return np.memmap(file, np.float64, "w+", shape=(columns, frames)).T
+
+
+def _allocate(file: int, size: int) -> None:
+    """Take the space of a file now: a full disk under a memory map kills the program."""
+    if hasattr(os, "posix_fallocate"):  # macOS has none
+        os.posix_fallocate(file, 0, size)
 
 
 def _draw(available: int, wanted: int, seed: int) -> Int[np.ndarray, " drawn"]:
