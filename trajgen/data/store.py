@@ -262,6 +262,11 @@ class Dataset:
         with self.open_shard(entry) as shard:
             return shard.get_tensor("weights") if "weights" in shard.keys() else None  # noqa: SIM118
 
+    def has_forces(self, entry: ShardEntry) -> bool:
+        """Say whether the beads of one shard have forces, without reading them."""
+        with self.open_shard(entry) as shard:
+            return "forces" in shard.keys()  # noqa: SIM118
+
     def read_all_beads(self) -> BeadFrames:
         """Read and join the beads of all shards, in the order of the manifest."""
         entries = self._some_entries()

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from trajgen.checkpoint import read_card
-from trajgen.data.sources import open_samples, read_all
+from trajgen.data.mapping import bead_topology
+from trajgen.data.records import numbered_after
+from trajgen.data.sources import open_samples
 from trajgen.data.store import Dataset
 from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError
@@ -31,19 +33,26 @@ def summarise(path: Path, topology: Path | None = None) -> dict[str, Any]:
 
 
 def summarise_dataset(dataset: Dataset) -> dict[str, Any]:
-    """Return the molecule, the amount and the origin of a dataset's frames."""
-    labels = [entry.label for entry in dataset.entries]
-    parts = [dataset.read_beads(entry) for entry in dataset.entries]
+    """Return the molecule, the amount and the origin of a dataset's frames.
+
+    Frames are not read into memory: a dataset may be larger than that.
+    """
+    entries = dataset.entries
+    labels = [entry.label for entry in entries]
+    last = -1
+    for entry in entries:
+        segments = dataset.read_timeline(entry).segments
+        last = int(numbered_after(last, segments, entry.label.continues).max(initial=last))
     return {
         "kind": "dataset",
         "damaged_files": dataset.damaged_files(),
         **_molecule(dataset.header.beads),
         "atoms": dataset.header.atoms.n_atoms if dataset.header.atoms is not None else None,
         "frames": dataset.n_frames,
-        "segments": sum(len(np.unique(part.segments)) for part in parts),
+        "segments": last + 1,
         "shards": len(labels),
-        "frames_with_forces": sum(part.n_frames for part in parts if part.forces is not None),
-        "weighted": any(part.weights is not None for part in parts),
+        "frames_with_forces": sum(entry.frames for entry in entries if dataset.has_forces(entry)),
+        "weighted": any(dataset.read_weights(entry) is not None for entry in entries),
         "sources": _distinct(label.source for label in labels),
         "rounds": _distinct(label.round for label in labels),
         "sampling": _distinct(label.sampling for label in labels),
@@ -66,13 +75,19 @@ def summarise_checkpoint(path: Path) -> dict[str, Any]:
 def summarise_trajectory(path: Path, topology: Path | None) -> dict[str, Any]:
     """Return the molecule, the amount and the spacing of a trajectory's frames."""
     samples = open_samples([path], topology)
-    frames = read_all(samples)
+    frames = 0
+    segments: set[int] = set()
+    steps_ps: set[float | None] = set()
+    for chunk in samples.chunks():
+        frames += chunk.n_frames
+        segments.update(np.unique(chunk.segments).tolist())
+        steps_ps.add(chunk.time_step_ps)
     return {
         "kind": "trajectory",
-        **_molecule(frames.topology),
-        "frames": frames.n_frames,
-        "segments": len(np.unique(frames.segments)),
-        "time_step_ps": frames.time_step_ps,
+        **_molecule(bead_topology(samples.topology)),
+        "frames": frames,
+        "segments": len(segments),
+        "time_step_ps": steps_ps.pop() if len(steps_ps) == 1 else None,
         "left_out": samples.left_out,
     }
 
