@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mdtraj
 import numpy as np
@@ -142,6 +143,28 @@ def test_a_structure_file_is_its_own_topology_whatever_beads_are_known(
     trajectory.save_xtc(str(tmp_path / "a.xtc"))
     with pytest.raises(InputError, match="add --topology"):
         open_samples([tmp_path / "a.xtc"], TOPOLOGY, resolution)
+
+
+def test_heavy_atoms_of_a_dataset_are_read_without_their_forces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atoms = AtomTopology(("CA", "HA"), ("C", "H"), (0, 0), ("GLY",), (1,), (0,), ((0, 1),))
+    beads = BeadTopology.from_residues(("GLY",))
+    dataset = Dataset.create(tmp_path / "D", DatasetHeader(beads, atoms, (0,)))
+    places = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(np.float32)
+    frames = AtomFrames(atoms, places, np.zeros(4, dtype=np.int64), 1.0, forces=places)
+    dataset.append_atoms(ShardLabel("a", "sample", "test", 300.0, 1.0), frames)
+    read = []
+    read_atoms = Dataset.read_atoms
+
+    def spied(*arguments: Any, **more: Any) -> AtomFrames:
+        read.append(read_atoms(*arguments, **more))
+        return read[-1]
+
+    monkeypatch.setattr(Dataset, "read_atoms", spied)
+    (heavy,) = open_samples([tmp_path / "D"], resolution="heavy").chunks()
+    np.testing.assert_array_equal(heavy.positions_nm, places[:, :1])
+    assert [frames.forces for frames in read] == [None]
 
 
 def test_generated_beads_are_read_from_safetensors(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ class _Shards:
             if self.resolution == "ca":
                 shard: Any = self.dataset.read_beads(entry)
             else:
-                shard = self.dataset.read_atoms(entry).without_hydrogens()
+                shard = self.dataset.read_atoms(entry, forces=False).without_hydrogens()
             segments = numbered_after(last, shard.segments, entry.label.continues)
             last = int(segments.max(initial=last))
             yield from replace(shard, segments=segments).chunks()
