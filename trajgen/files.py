@@ -131,6 +131,21 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} is not a readable JSON file ({error})") from error
 
 
+@contextmanager
+def values_of(what: str, mend: str) -> Iterator[None]:
+    """Raise InputError where the values in a file are not those that belong there.
+
+    Args:
+        what: names the file, or the place in it.
+        mend: what the user can do.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise InputError(f"{what} does not hold what belongs there ({reason}); {mend}") from error
+
+
 def append_line(path: Path, line: str) -> None:
     """Append one line and sync it, so that it is on disk when the call returns."""
     new = not path.exists()
@@ -146,7 +161,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read a JSON-lines file; a last line cut off by a crash is left out.
 
     Raises:
-        InputError: a line before the last is not JSON.
+        InputError: a line before the last is not JSON, or a line is no mapping.
     """
     if not path.is_file():
         return []
@@ -162,6 +177,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             if number == len(rows):  # no newline behind it: the write was cut
                 break
             raise InputError(f"{path}, line {number}, is not JSON ({error})") from error
+        if not isinstance(values[-1], dict):
+            raise InputError(f"{path}, line {number}, is no mapping; restore it from a copy")
     return values
 
 

@@ -148,6 +148,33 @@ def test_a_chain_goes_on_after_a_gap_as_another_segment(tmp_path: Path, beads: B
     np.testing.assert_array_equal(frames.segments, [0] * 2 + [1] * 3 + [2] * 4)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"topology": "GYDPE"}, "topology does not hold"),
+        ({"topology": '{"names": "CA"}'}, "'residues' is missing"),
+        ({"topology": "[1]"}, "topology does not hold"),
+        ({"time_step_ps": [1.0, 2.0]}, r"time_step_ps is an array of shape \(2,\)"),
+        ({"time_step_ps": "fast"}, "time_step_ps is an array .* type <U4"),
+        ({"time_step_ps": np.nan}, "wanted is one finite number"),
+        ({"time_step_ps": -1.0}, r"time_step_ps is -1\.0"),
+    ],
+)
+def test_a_damaged_array_of_an_npz_is_refused_with_its_name(
+    tmp_path: Path, beads: BeadFrames, change: dict[str, object], said: str
+) -> None:
+    path = npz(tmp_path / "sim.npz", beads, **change)
+    with pytest.raises(InputError, match=rf"sim\.npz: .*{said}"):
+        read_trajectory(path, beads.topology)
+    if "topology" in change:
+        np.savez(path, positions=beads.positions_nm, **change)
+        with pytest.raises(InputError, match=rf"sim\.npz: .*{said}"):
+            read_starts(path, beads.topology)
+    np.savez(path, positions=np.full((2, 5, 3), "x"))
+    with pytest.raises(InputError, match="positions are of type <U1"):
+        read_starts(path, beads.topology)
+
+
 def test_a_frame_marked_alive_must_be_finite(tmp_path: Path, beads: BeadFrames) -> None:
     path = npz(tmp_path / "sim.npz", beads, alive=np.ones((2, 6), dtype=bool))
     with pytest.raises(InputError, match=r"sim\.npz: positions have a NaN"):

@@ -1,5 +1,6 @@
 """The store keeps what it was given, whole, whatever happens while it is written."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -199,6 +200,52 @@ def test_equal_content_has_an_equal_digest(tmp_path: Path, beads: BeadFrames) ->
         digests.append(made.digest())
     assert digests[0] == digests[1]
     assert digests[0] != digests[2]
+
+
+@pytest.mark.usefixtures("no_shape_checks")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"mapping": None}, "not subscriptable"),
+        ({"beads": {"names": "CA"}}, "'residues' is missing"),
+        ({"beads": ["CA"]}, "indices must be integers"),
+        ({"atoms": "many"}, "indices must be integers"),
+    ],
+)
+def test_a_damaged_header_is_refused_with_its_name(
+    dataset: Dataset, change: dict[str, object], said: str
+) -> None:
+    import yaml
+
+    header = dataset.path / "dataset.yaml"
+    header.write_text(yaml.safe_dump({**yaml.safe_load(header.read_text()), **change}))
+    with pytest.raises(InputError, match=rf"D/dataset\.yaml .*{said}.* restore"):
+        Dataset.open(dataset.path)
+
+
+@pytest.mark.usefixtures("no_shape_checks")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"colour": "red"}, "colour"),
+        ({"frames": None}, "frames is None"),
+        ({"file": 3}, "file is 3"),
+        ({"constraint_groups": 1}, "not iterable"),
+    ],
+)
+def test_a_damaged_line_of_the_manifest_is_refused_with_its_number(
+    dataset: Dataset, change: dict[str, object], said: str
+) -> None:
+    manifest = dataset.path / "manifest.jsonl"
+    line = json.loads(manifest.read_text())
+    text = manifest.read_text() + json.dumps({**line, **change}) + "\n"
+    manifest.write_text(text)
+    with pytest.raises(InputError, match=rf"manifest\.jsonl, line 2, .*{said}.* restore"):
+        Dataset.open(dataset.path)
+    for broken in ("{}", "[1]", "null"):
+        manifest.write_text(broken + "\n")
+        with pytest.raises(InputError, match=r"manifest\.jsonl, line 1, "):
+            Dataset.open(dataset.path)
 
 
 @pytest.mark.parametrize("change", [{"layout_version": 99}, {"units": {"length": "angstrom"}}])

@@ -21,6 +21,7 @@ from trajgen.data.trajectories import (
     require_file,
 )
 from trajgen.errors import InputError
+from trajgen.files import values_of
 from trajgen.residues import parse_sequence, standard_name
 from trajgen.units import force_factor, length_factor
 
@@ -193,8 +194,8 @@ def read_starts(path: Path, topology: BeadTopology) -> Float32[np.ndarray, "chai
     if path.suffix.lower() != ".npz":
         return read_bead_structure(path, topology)[None]
     arrays = _load_npz(path)
-    if "topology" in arrays:
-        own = BeadTopology.from_dict(json.loads(str(arrays["topology"])))
+    own = _stored_topology(arrays, path)
+    if own is not None:
         topology.require_same(own, "the model", str(path))
     positions = arrays["positions"]
     if positions.ndim != 3 or positions.shape[1:] != (topology.n_beads, 3) or not len(positions):
@@ -214,14 +215,7 @@ def read_npz_frames(path: Path, topology: Path | BeadTopology | None) -> tuple[B
         InputError: the file cannot be read, or does not fit ``topology``.
     """
     arrays = _load_npz(path)
-    if "topology" in arrays:
-        beads = BeadTopology.from_dict(json.loads(str(arrays["topology"])))
-    elif isinstance(topology, BeadTopology):
-        beads = topology
-    elif topology is not None:
-        beads = read_solute(topology).beads
-    else:
-        raise InputError(f"{path} does not name its molecule; add --topology STRUCTURE.pdb")
+    beads = _beads_of(arrays, topology, path)
     positions = arrays["positions"].astype(np.float32)
     if positions.ndim == 3:  # starts: frames that have nothing to do with each other
         with _naming(path):
@@ -231,19 +225,33 @@ def read_npz_frames(path: Path, topology: Path | BeadTopology | None) -> tuple[B
         raise InputError(
             f"{path}: positions have shape {positions.shape}; wanted is (chains, frames, beads, 3)"
         )
-    alive = arrays.get("alive", np.isfinite(positions).all(axis=(2, 3)))
+    alive = np.asarray(arrays.get("alive", np.isfinite(positions).all(axis=(2, 3))))
     if alive.shape != positions.shape[:2] or alive.dtype != bool:
         raise InputError(f"{path}: alive has shape {alive.shape}; wanted is {positions.shape[:2]}")
     lost = int((~alive).sum())
-    step = arrays.get("time_step_ps")
+    step_ps = _stored_step(arrays, path)
     with _naming(path):
         frames = BeadFrames(
             topology=beads,
             positions_nm=positions[alive],
             segments=alive_segments(alive),
-            time_step_ps=None if step is None else float(step),
+            time_step_ps=step_ps,
         )
     return frames, lost
+
+
+def _beads_of(
+    arrays: dict[str, np.ndarray], topology: Path | BeadTopology | None, path: Path
+) -> BeadTopology:
+    """Return the molecule that an ``.npz`` file names itself, or else the one that is given."""
+    own = _stored_topology(arrays, path)
+    if own is not None:
+        return own
+    if isinstance(topology, BeadTopology):
+        return topology
+    if topology is not None:
+        return read_solute(topology).beads
+    raise InputError(f"{path} does not name its molecule; add --topology STRUCTURE.pdb")
 
 
 def _load_npz(path: Path) -> dict[str, np.ndarray]:
@@ -258,7 +266,30 @@ def _load_npz(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path} cannot be read as .npz ({error}); write it again") from error
     if "positions" not in arrays:
         raise InputError(f"{path} has no array 'positions', only {', '.join(arrays) or 'nothing'}")
+    if arrays["positions"].dtype.kind not in "fiu":
+        raise InputError(f"{path}: positions are of type {arrays['positions'].dtype}, no numbers")
     return arrays
+
+
+def _stored_topology(arrays: dict[str, np.ndarray], path: Path) -> BeadTopology | None:
+    """Return the molecule that an ``.npz`` file names, None where it names none."""
+    if "topology" not in arrays:
+        return None
+    with values_of(f"{path}: topology", "leave that array out, or write the file again"):
+        return BeadTopology.from_dict(json.loads(str(arrays["topology"])))
+
+
+def _stored_step(arrays: dict[str, np.ndarray], path: Path) -> float | None:
+    """Return the time step in an ``.npz`` file, ps, None where it has none."""
+    step = arrays.get("time_step_ps")
+    if step is None:
+        return None
+    if step.size != 1 or step.dtype.kind not in "fiu" or not np.isfinite(step).all():
+        raise InputError(
+            f"{path}: time_step_ps is an array of shape {step.shape} and type {step.dtype}; wanted "
+            "is one finite number, or no such array where frames have no order in time"
+        )
+    return float(step.item())
 
 
 def _require_numpy(path: Path, magic: bytes, writer: str) -> None:

@@ -30,6 +30,7 @@ from trajgen.files import (
     sha256_of,
     sync_folder,
     system_errors,
+    values_of,
     whole_file,
     whole_folder,
 )
@@ -37,6 +38,8 @@ from trajgen.settings import read_yaml
 
 LAYOUT_VERSION = 1
 UNITS = {"length": "nm", "time": "ps", "energy": "kJ/mol", "force": "kJ/mol/nm"}
+#: How a damaged dataset is mended.
+_RESTORE = "restore it from a copy"
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,15 @@ class ShardEntry:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ShardEntry":
-        """Read what ``to_line`` wrote."""
+        """Read what ``to_line`` wrote.
+
+        Raises:
+            KeyError, TypeError or ValueError: the values are others.
+        """
         rest = dict(values)
         file, sha256, frames = rest.pop("file"), rest.pop("sha256"), rest.pop("frames")
+        if not isinstance(file, str) or not isinstance(frames, int):
+            raise TypeError(f"file is {file!r} and frames is {frames!r}")
         groups = tuple(tuple(group) for group in rest.pop("constraint_groups"))
         return cls(ShardLabel(constraint_groups=groups, **rest), file, sha256, frames)
 
@@ -147,14 +156,14 @@ class Dataset:
         """Open a dataset for reading, or as its one writer.
 
         Raises:
-            InputError: it is no dataset, of another layout, or a shard is missing.
+            InputError: it is no dataset, of another layout, damaged, or a shard is missing.
         """
         if not (path / "dataset.yaml").is_file():
             raise InputError(f"{path} is no dataset: it has no dataset.yaml; see trajgen import")
         header = _header_from_dict(read_yaml(path / "dataset.yaml"), path)
         if writer:
             drop_cut_line(path / "manifest.jsonl")
-        entries = tuple(ShardEntry.from_dict(row) for row in read_lines(path / "manifest.jsonl"))
+        entries = _read_manifest(path / "manifest.jsonl")
         for entry in entries:
             if not (path / entry.file).is_file():
                 raise InputError(f"dataset {path} lacks {entry.file}, which its manifest names")
@@ -376,10 +385,19 @@ def _header_from_dict(values: dict[str, Any], path: Path) -> DatasetHeader:
         )
     if values.get("units") != UNITS:
         raise InputError(f"dataset {path} has units {values.get('units')}; wanted are {UNITS}")
-    bead_atoms = values["mapping"]["bead_atoms"]
-    atoms = values["atoms"]
-    return DatasetHeader(
-        beads=BeadTopology.from_dict(values["beads"]),
-        atoms=AtomTopology.from_dict(atoms) if atoms is not None else None,
-        bead_atoms=tuple(bead_atoms) if bead_atoms is not None else None,
-    )
+    with values_of(str(path / "dataset.yaml"), _RESTORE):
+        bead_atoms = values["mapping"]["bead_atoms"]
+        atoms = values["atoms"]
+        return DatasetHeader(
+            beads=BeadTopology.from_dict(values["beads"]),
+            atoms=AtomTopology.from_dict(atoms) if atoms is not None else None,
+            bead_atoms=tuple(bead_atoms) if bead_atoms is not None else None,
+        )
+
+
+def _read_manifest(file: Path) -> tuple[ShardEntry, ...]:
+    entries = []
+    for number, row in enumerate(read_lines(file), start=1):
+        with values_of(f"{file}, line {number},", _RESTORE):
+            entries.append(ShardEntry.from_dict(row))
+    return tuple(entries)
