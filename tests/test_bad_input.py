@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from command import Outcome, succeed, trajgen
 from safetensors import SafetensorError
-from tiny import FIT, Made
+from tiny import FIT, Made, write_arrays
 
 from trajgen.data import store, writers
 
@@ -111,6 +111,20 @@ def test_neither_or_both_kinds_of_input(made: Made, tmp_path: Path) -> None:
     both = refuse(tmp_path, "import", "md.xtc", "--coords", made.arrays.coords, *out)
     assert "give either trajectories" in both
     assert "add --topology" in refuse(tmp_path, "import", "md.xtc", *out)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--topology", "top.pdb"), "--topology top.pdb is for trajectories"),
+        (("--resolution", "heavy"), "resolution is heavy"),
+    ],
+)
+def test_flags_of_trajectories_beside_bead_coordinates(
+    tmp_path: Path, flags: tuple[str, ...], said: str
+) -> None:
+    arrays = write_arrays(tmp_path)
+    assert said in refuse(tmp_path, "import", *arrays.flags(), *flags, "--out", tmp_path / "new")
 
 
 @pytest.mark.parametrize("command", ["fit", "train"])

@@ -195,6 +195,19 @@ def test_forces_need_their_units(solvated: Solvated, tmp_path: Path) -> None:
         )
 
 
+def test_what_the_kind_of_data_has_no_use_for_is_refused(
+    solvated: Solvated, tmp_path: Path
+) -> None:
+    named = replace_settings(sequence="GAHW")
+    with pytest.raises(InputError, match=r"sequence is GAHW, .* leave out --sequence"):
+        import_trajectory([solvated.trajectory], solvated.structure, tmp_path / "D", named)
+    np.save(tmp_path / "x.npy", solvated.frames.xyz[:, solvated.alpha])
+    heavy = replace_settings(sequence="GAHW", length_unit="nm", resolution="heavy")
+    with pytest.raises(InputError, match=r"resolution is heavy, .* no atoms"):
+        import_arrays(tmp_path / "x.npy", tmp_path / "D", heavy)
+    assert not (tmp_path / "D").exists()
+
+
 def test_a_chain_break_or_a_nan_in_a_later_chunk_leaves_nothing(
     solvated: Solvated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

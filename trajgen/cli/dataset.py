@@ -26,7 +26,9 @@ def import_data(
     ] = None,
     forces: Annotated[
         Path | None,
-        typer.Option("--forces", help="Forces .npy (frames, beads or atoms, 3)."),
+        typer.Option(
+            "--forces", help="Forces .npy (frames, N, 3): N beads of --coords, N atoms of TRAJ."
+        ),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option("--weights", help="Weight of each frame, .npy.")
@@ -43,7 +45,7 @@ def import_data(
         typer.Option("--energy-unit", help="kJ/mol or kcal/mol; forces are in it per length unit."),
     ] = None,
     sequence: Annotated[
-        str | None, typer.Option("--sequence", help="One-letter codes of the beads.")
+        str | None, typer.Option("--sequence", help="One-letter codes of the beads of --coords.")
     ] = None,
     temperature: Temperature = None,
     time_step_ps: Annotated[
@@ -52,7 +54,7 @@ def import_data(
     ] = None,
     resolution: Annotated[
         str | None,
-        typer.Option("--resolution", help="ca stores beads, heavy the solute's atoms as well."),
+        typer.Option("--resolution", help="Of TRAJ: ca stores beads, heavy the atoms too."),
     ] = None,
     config: Config = None,
     sets: Sets = None,
@@ -95,6 +97,11 @@ def import_data(
     )
     arrays = FrameArrays(forces, weights, segments)
     if coords is not None and not sources:
+        if topology is not None:
+            raise InputError(
+                f"--topology {topology} is for trajectories, and --sequence names the beads of "
+                "--coords; leave --topology out"
+            )
         dataset = import_arrays(coords, out, settings, arrays)
     elif sources and coords is None:
         source_topology = topology or _own_topology(sources[0])

@@ -102,6 +102,11 @@ def import_arrays(
         InputError: ``out`` exists, or what was given does not fit (see ``read_bead_arrays``).
     """
     arrays = arrays or FrameArrays()
+    if settings.resolution == "heavy":
+        raise InputError(
+            "resolution is heavy, but bead coordinates hold no atoms; leave out --resolution, or "
+            "import the trajectory of the atoms"
+        )
     if settings.sequence is None:
         raise InputError("the residues of the beads are not known; add --sequence LETTERS")
     if settings.length_unit is None:
@@ -139,6 +144,11 @@ def import_trajectory(
     arrays = arrays or FrameArrays()
     if not sources:
         raise InputError("there is no trajectory to import; name at least one file")
+    if settings.sequence is not None:
+        raise InputError(
+            f"sequence is {settings.sequence}, but the residues of a trajectory are those of its "
+            "topology; leave out --sequence"
+        )
     if arrays.forces is not None and (settings.length_unit is None or settings.energy_unit is None):
         raise InputError(
             "the unit of the forces is not known; add --length-unit angstrom|nm and "
