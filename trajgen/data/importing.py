@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 from pydantic import Field
 
+from trajgen.data.file_clock import FileClock
 from trajgen.data.mapping import Groups, map_frames
 from trajgen.data.readers import (
     load_array,
@@ -27,13 +28,11 @@ from trajgen.data.records import AtomFrames
 from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
 from trajgen.data.topology import AtomTopology
 from trajgen.data.trajectories import (
-    STEP_TOLERANCE,
     Solute,
     even_step,
     has_times,
     iterate_trajectory,
     read_solute,
-    time_rounding_ps,
 )
 from trajgen.errors import InputError
 from trajgen.files import whole_folder
@@ -172,7 +171,7 @@ def import_trajectory(
         with progress.task("import", len(sources)) as task:
             for number, source in enumerate(sources):
                 named = replace(label, name=f"{label.name}-{number:03d}")
-                clock = _FileClock(source, settings)
+                clock = FileClock(source, settings.time_step_ps if settings.trust_times else None)
                 _append_file(dataset, source, topology, solute, values, clock, named)
                 task.advance(status=f"{dataset.n_frames} frames")
         values.require_used_up()
@@ -251,69 +250,13 @@ class _FrameValues:
                 )
 
 
-class _FileClock:
-    """Holds the times in a file against the time step that was given, chunk after chunk."""
-
-    def __init__(self, source: Path, settings: ImportSettings) -> None:
-        self._source = source
-        self._given_ps = settings.time_step_ps if settings.trust_times else None
-        self._timed = has_times(source)
-        self._read = 0
-        self._last_ps = np.zeros(0)
-        self._last_segment = np.zeros(0, dtype=np.int64)
-
-    def check(self, times_ps: np.ndarray, segments: Int64[np.ndarray, " frames"]) -> None:
-        """Check the next frames.
-
-        Raises:
-            InputError: within a segment the times are uneven, or of another step.
-        """
-        if self._given_ps is None or not self._timed:
-            return
-        # With the last frame before them, so that a hole between chunks is seen too.
-        times = np.concatenate([self._last_ps, times_ps]).astype(np.float64)
-        ids = np.concatenate([self._last_segment, segments])
-        first = self._read - len(self._last_ps)
-        self._read += len(times_ps)
-        self._last_ps, self._last_segment = times[-1:], ids[-1:]
-        inside = np.flatnonzero(ids[1:] == ids[:-1])
-        if len(inside):
-            stretches = len(times) - len(inside)
-            self._compare(
-                np.diff(times)[inside], first + inside, time_rounding_ps(times), stretches
-            )
-
-    def _compare(
-        self, gaps_ps: np.ndarray, frames: np.ndarray, rounding_ps: float, stretches: int
-    ) -> None:
-        given_ps = self._given_ps or 0.0
-        mend = "or, where the times in the file are wrong, add --set trust_times=false"
-        usual_ps = float(np.sort(gaps_ps)[(len(gaps_ps) - 1) // 2])
-        off_ps = np.abs(gaps_ps - usual_ps)
-        odd = int(off_ps.argmax())
-        if off_ps[odd] > STEP_TOLERANCE * abs(usual_ps) + rounding_ps:
-            raise InputError(
-                f"the times in {self._source} are uneven: {gaps_ps[odd]:g} ps from frame "
-                f"{frames[odd]} to the next, where most are {usual_ps:g} ps apart; import the "
-                f"parts before and after as files of their own, {mend}"
-            )
-        # The mean restores the digits that rounding takes from each step of a stretch of frames.
-        own_ps = float(gaps_ps.mean())
-        rounding_ps *= stretches / len(gaps_ps)
-        if abs(own_ps - given_ps) > STEP_TOLERANCE * given_ps + rounding_ps:
-            raise InputError(
-                f"time_step_ps is {given_ps:g}, but the times in {self._source} are {own_ps:g} ps "
-                f"apart; give --time-step-ps {own_ps:g}, {mend}"
-            )
-
-
 def _append_file(
     dataset: Dataset,
     source: Path,
     topology: Path,
     solute: Solute,
     values: _FrameValues,
-    clock: _FileClock,
+    clock: FileClock,
     label: ShardLabel,
 ) -> None:
     """Append one file, a shard a chunk; ``label`` is that of all of them but for its name."""
