@@ -155,6 +155,20 @@ def test_figures_have_labels_with_units_and_keep_text_as_text(figures):
             assert f">{text}</text>" in figures[name].svg or f">{text}</" in figures[name].svg
 
 
+def test_what_lies_outside_the_axis_of_a_distribution_is_said():
+    values = np.linspace(0.0, 1.0, 200)[:, None]
+    away = np.concatenate([values[:50], values[:150] + 5.0])
+    figure = distributions(
+        [Ensemble("reference", values), Ensemble("near", values + 0.2), Ensemble("far", away)],
+        ["a"],
+        "end-to-end distance",
+        "nm",
+        "terms",
+    )
+    assert ">75% outside</" in figure.svg
+    assert figure.svg.count(" outside</") == 1
+
+
 def test_figures_are_the_same_bytes_each_time(figures):
     steps = np.arange(5.0)
     again = training_curves(

@@ -178,8 +178,8 @@ def distributions(
     """Draw the distribution of every term, one panel a term; the first ensemble is the reference.
 
     The range of a panel is that of the reference, half as wide again on each side, the whole
-    circle for a periodic quantity. What lies outside is part of the norm and not drawn. Of many
-    terms ``MOST_TERMS`` are drawn.
+    circle for a periodic quantity. What lies outside is part of the norm and not drawn; where it is
+    more than a hundredth, its share stands in the panel. Of many terms ``MOST_TERMS`` are drawn.
     """
     panels = [_legend([ensemble.name for ensemble in ensembles])]
     drawn = np.unique(np.linspace(0, len(labels) - 1, MOST_TERMS).round().astype(int))
@@ -191,6 +191,7 @@ def distributions(
         for number, ensemble in enumerate(ensembles):
             density = _density(ensemble.values[:, term], edges, ensemble.weights, period)
             _line_of_density(axis, density, edges, number)
+            _say_outside(axis, 1 - float(density @ np.diff(edges)), number)
         axis.set_title(plain(labels[term]))
         axis.set_xlabel(f"{quantity} ({unit})")
         axis.set_ylabel(f"density (1/{unit})")
@@ -367,6 +368,17 @@ def _density(
     counts, _ = np.histogram(values, bins=edges, weights=weights)
     total = float(len(values) if weights is None else weights.sum())
     return counts / (np.diff(edges) * total) if total > 0 else np.zeros(len(edges) - 1)
+
+
+def _say_outside(axis: Axes, share: float, number: int) -> None:
+    """Write how much of an ensemble lies outside the axis, where it is more than a hundredth."""
+    if share > 0.01:
+        style = line_style(number - 1)
+        text = f"{share:.0%} outside"
+        place = (0.98, 1.0 - 0.09 * number)
+        axis.annotate(
+            text, place, xycoords="axes fraction", ha="right", fontsize=8, color=style["color"]
+        )
 
 
 def _line_of_density(
