@@ -134,7 +134,8 @@ def _read_sources(
     if not dataset.entries:
         raise InputError(f"dataset {dataset.path} is empty; append frames first")
     parts = [dataset.read_timeline(entry) for entry in dataset.entries]
-    segments = np.concatenate(segments_apart([part.segments for part in parts]))
+    continues = [entry.label.continues for entry in dataset.entries]
+    segments = np.concatenate(segments_apart([part.segments for part in parts], continues))
     for_training, for_validation = split_by_segment(segments, validation_fraction, seed)
     starts = _starts(parts, for_training, settings)
     if not len(starts.lags_ps):
