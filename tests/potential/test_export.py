@@ -293,7 +293,7 @@ def test_beads_on_each_other_end_the_work(make_potential):
 
 def test_without_ase_the_way_to_get_it_is_named(make_potential, monkeypatch):
     monkeypatch.setitem(sys.modules, "ase", None)
-    with pytest.raises(InputError, match=r"pip install trajgen\[ase\]"):
+    with pytest.raises(InputError, match=r"pip install -e '.\[ase\]'"):
         ase_calculator(make_potential(), CPU)
 
 
