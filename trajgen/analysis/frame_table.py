@@ -191,7 +191,10 @@ def tabulate(
         if tica is not None and tics is not None:
             tics[here] = tica.transform(measured.slow_features(part))[:, :n_tics]
         touching = contact_indicators(measured.beads(part))
-        contacts += contact_counts(touching, found.weights[here], blocks[here], len(contacts))
+        # Of the blocks in this piece alone: a set may have thousands of them.
+        within, places = np.unique(blocks[here], return_inverse=True)
+        counts = contact_counts(touching, found.weights[here], places, len(within))
+        contacts[within] += counts
         for name, failed in measured.failures(part).items():
             failures[name][here] = failed
         inside = rows[(rows >= here.start) & (rows < here.stop)] - here.start

@@ -131,11 +131,6 @@ def merge_groups(groups: Groups) -> tuple[tuple[int, ...], ...]:
     return tuple(sorted(tuple(members) for members in merged.values()))
 
 
-def consistency_error(W: np.ndarray, C: np.ndarray) -> float:
-    """Return the largest deviation of W Cᵀ from the identity."""
-    return float(np.abs(W @ C.T - np.eye(len(C))).max())
-
-
 def map_vectors(
     matrix: Float64[np.ndarray, "beads atoms"], vectors: Float32[np.ndarray, "frames atoms 3"]
 ) -> Float32[np.ndarray, "frames beads 3"]:
@@ -155,15 +150,15 @@ def map_frames(
     Raises:
         InputError: the force map is not known, or does not exist for these groups.
     """
-    C = position_map(bead_atoms, atoms.topology.n_atoms)
     forces = None
     if force_map is not None and atoms.forces is not None:
         if force_map not in FORCE_MAPS:
             raise InputError(f"force map '{force_map}' is not known; use {', '.join(FORCE_MAPS)}")
+        C = position_map(bead_atoms, atoms.topology.n_atoms)
         forces = map_vectors(FORCE_MAPS[force_map](C, groups), atoms.forces)
     return BeadFrames(
         topology=beads,
-        positions_nm=map_vectors(C, atoms.positions_nm),
+        positions_nm=np.ascontiguousarray(atoms.positions_nm[:, list(bead_atoms)]),
         segments=atoms.segments,
         time_step_ps=atoms.time_step_ps,
         forces=forces,

@@ -2,7 +2,8 @@
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float, Float32
+from torch import Tensor
 
 from trajgen.data.records import Rollouts
 from trajgen.errors import InputError
@@ -83,16 +84,24 @@ def inpaint(
             part = derive_seed(seed, "inpaint", window.number)
             seeds = [derive_seed(part, "replica", index=row) for row in range(replicas)]
             places = torch.arange(end - first)
-            new = complete_windows(
-                surrogate, positions[:, first:end], known, places, lag_ps, seeds, settings
-            )
-            given = known[:, site_residues]
-            # Windows come back in the pose of their first frame; frames keep their own.
             window_nm = positions[:, first:end]
-            weights = given.to(new.dtype).expand(new.shape[:-1])
-            new = superposed(new, window_nm, weights)
-            window_nm[:, ~given] = new[:, ~given]
+            made_nm = complete_windows(surrogate, window_nm, known, places, lag_ps, seeds, settings)
+            _fill_in(window_nm, made_nm, known[:, site_residues])
             task.advance(end - done)
     alive = intact_frames(surrogate, positions).int().cumprod(dim=1).bool()
     positions[~alive] = torch.nan
     return Rollouts(surrogate.topology, positions.numpy(), alive.numpy(), lag_ps)
+
+
+def _fill_in(
+    window_nm: Float[Tensor, "replicas frames sites 3"],
+    made_nm: Float[Tensor, "replicas frames sites 3"],
+    given: Bool[Tensor, "frames sites"],
+) -> None:
+    """Put the sites that were asked for into frames, each in the pose of its given sites.
+
+    Windows come back in the pose of their first frame, and a molecule tumbles.
+    """
+    weights = given.to(made_nm.dtype).expand(made_nm.shape[:-1])
+    placed_nm = superposed(made_nm, window_nm, weights)
+    window_nm[:, ~given] = placed_nm[:, ~given]

@@ -20,7 +20,7 @@ from trajgen.surrogate.balance import start_weights
 from trajgen.surrogate.conditioning import TaskSettings
 from trajgen.surrogate.resolutions import AllHeavyAtoms, AlphaCarbons, Resolution
 from trajgen.surrogate.surrogate import Molecule, SurrogateSettings
-from trajgen.surrogate.survey import MEASURED_FRAMES, evenly, survey
+from trajgen.surrogate.survey import MEASURED_FRAMES, Survey, evenly, survey
 from trajgen.surrogate.tokens import TokenScale
 from trajgen.surrogate.window_source import WindowPool, WindowSource
 
@@ -76,14 +76,7 @@ def read_training_data(
         survey(training, resolution, settings.window_frames, share)
         for resolution, (training, _) in zip(resolutions, sources, strict=True)
     ]
-    elapsed_ps = torch.cat([found.elapsed_ps for found in surveys])
-    scale = TokenScale.measure(
-        torch.cat([found.tokens for found in surveys]),
-        torch.cat([found.used for found in surveys]),
-        elapsed_ps,
-        torch.cat([found.borrowed for found in surveys]),
-        _scale_times(elapsed_ps),
-    )
+    scale = _scale_of(surveys)
     lags_ps = np.concatenate([training.starts.lags_ps for training, _ in sources])
     # Some molecules may have frames at equilibrium where others have none.
     possible = tasks
@@ -234,6 +227,18 @@ def _starts(
     grid = np.geomspace(shortest, max(longest, shortest), count)
     served = [runs.count(lag_ps, settings.window_frames) > 0 for lag_ps in grid]
     return WindowPool(runs, grid[served])
+
+
+def _scale_of(surveys: Sequence[Survey]) -> TokenScale:
+    """Measure the scale of the tokens of all molecules."""
+    elapsed_ps = torch.cat([found.elapsed_ps for found in surveys])
+    return TokenScale.measure(
+        torch.cat([found.tokens for found in surveys]),
+        torch.cat([found.used for found in surveys]),
+        elapsed_ps,
+        torch.cat([found.borrowed for found in surveys]),
+        _scale_times(elapsed_ps),
+    )
 
 
 def _scale_times(elapsed_ps: Tensor) -> Float[Tensor, " times"]:
