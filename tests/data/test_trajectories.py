@@ -9,7 +9,9 @@ import pytest
 from peptide import Solvated
 
 from trajgen.data.sources import read_trajectory
+from trajgen.data.topology import AtomTopology
 from trajgen.data.trajectories import iterate_trajectory, read_solute
+from trajgen.data.writers import mdtraj_topology, write_structure
 from trajgen.errors import InputError
 
 
@@ -61,6 +63,28 @@ def test_molecules_broken_at_a_periodic_wall_are_made_whole(
     wanted = np.linalg.norm(np.diff(solvated.frames.xyz[:, solvated.alpha], axis=1), axis=-1)
     np.testing.assert_allclose(whole, wanted, atol=2e-3)
     assert shift < 1 or distances.max() > 1  # the test did break some
+
+
+def test_chains_of_a_complex_stay_together_at_a_periodic_wall(tmp_path: Path) -> None:
+    atoms = AtomTopology(
+        ("CA",) * 6, ("C",) * 6, tuple(range(6)), ("GLY",) * 6, (1, 2, 3) * 2, (0,) * 3 + (1,) * 3,
+        ((0, 1), (1, 2), (3, 4), (4, 5)),
+    )  # fmt: skip
+    chain = np.array([[0.3, 1.5, 1.5], [0.68, 1.5, 1.5], [1.06, 1.5, 1.5]])
+    whole = (
+        np.concatenate([chain, chain + np.array([0.0, 0.6, 0.2])])
+        + 0.2 * np.arange(12)[:, None, None]
+    )
+    box = {"unitcell_lengths": np.full((12, 3), 2.5), "unitcell_angles": np.full((12, 3), 90.0)}
+    wrapped = mdtraj.Trajectory(whole % 2.5, mdtraj_topology(atoms), **box)
+    wrapped.save_xtc(str(tmp_path / "md.xtc"))
+    write_structure(tmp_path / "md.pdb", atoms, whole[0])
+    found = read_trajectory(tmp_path / "md.xtc", tmp_path / "md.pdb").positions_nm
+    apart = [
+        np.linalg.norm(x[:, :, None] - x[:, None], axis=-1) for x in (whole, found, whole % 2.5)
+    ]
+    np.testing.assert_allclose(apart[1], apart[0], atol=3e-3)
+    assert np.abs(apart[2] - apart[0]).max() > 1.0  # the test did break some
 
 
 def test_an_alpha_only_trajectory_is_read_as_it_is(shared_data: Path) -> None:

@@ -240,7 +240,7 @@ def _iterate_mdtraj(
 
 
 def _make_whole(piece: mdtraj.Trajectory, solute: Solute) -> None:
-    """Undo the breaking of molecules at the walls of a periodic box."""
+    """Undo the breaking of molecules, and of complexes, at the walls of a periodic box."""
     if piece.unitcell_lengths is None or not (piece.unitcell_lengths > 0).all():
         return
     tree = _bond_tree(
@@ -248,8 +248,22 @@ def _make_whole(piece: mdtraj.Trajectory, solute: Solute) -> None:
         solute.topology.bonds
         or [(solute.bead_atoms[i], solute.bead_atoms[j]) for i, j in solute.beads.bonds],
     )
-    if len(tree):
+    if not len(tree):
+        return
+    chains: dict[int, set[Any]] = {}
+    for atom, residue in zip(piece.topology.atoms, solute.topology.atom_residues, strict=True):
+        chains.setdefault(solute.topology.chains[residue], set()).add(atom)
+    if len(chains) == 1:
         piece.make_molecules_whole(inplace=True, sorted_bonds=tree)
+        return
+    # Each chain is whole, and lies where its nearest neighbour among those before it does.
+    piece.image_molecules(
+        inplace=True,
+        anchor_molecules=list(chains.values()),
+        other_molecules=[],
+        sorted_bonds=tree,
+        make_whole=True,
+    )
 
 
 def _bond_tree(n_atoms: int, bonds: Sequence[tuple[int, int]]) -> Int32[np.ndarray, "bonds 2"]:
