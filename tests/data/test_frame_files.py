@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from trajgen.data import frame_files
 from trajgen.data.records import AtomFrames, BeadFrames, Rollouts
@@ -64,6 +65,9 @@ def test_a_file_of_another_kind_cut_or_missing_is_refused(
         path.write_bytes(content[:length])
         with pytest.raises(InputError, match="is damaged"):
             frame_files.load_bead_frames(path)
+    save_file({"positions_nm": beads.positions_nm}, path, metadata={"record": '{"kind": "beads"}'})
+    with pytest.raises(InputError, match=r"beads\.safetensors .*'topology' is missing"):
+        frame_files.load_bead_frames(path)
     path.unlink()
     with pytest.raises(InputError, match="is missing"):
         frame_files.load_bead_frames(path)

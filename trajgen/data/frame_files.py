@@ -13,11 +13,12 @@ from safetensors.numpy import save_file
 from trajgen.data.records import AtomFrames, BeadFrames, Loss, Rollouts
 from trajgen.data.topology import AtomTopology, BeadTopology, topology_from_dict
 from trajgen.errors import InputError
-from trajgen.files import system_errors, whole_file
+from trajgen.files import system_errors, values_of, whole_file
 
 _FRAME_ARRAYS = ("positions_nm", "segments", "forces", "weights", "force_variance")
 #: Before the number of a loss: the array of its last frames.
 _LAST_FRAMES = "last_frames_nm."
+_MEND = "write it again"
 
 
 def save_atom_frames(path: Path, frames: AtomFrames) -> None:
@@ -32,8 +33,9 @@ def load_atom_frames(path: Path) -> AtomFrames:
         InputError: the file is missing, damaged, or of another kind.
     """
     arrays, record = _load(path, "atoms")
-    topology = AtomTopology.from_dict(record["topology"])
-    return AtomFrames(topology=topology, time_step_ps=record["time_step_ps"], **arrays)
+    with values_of(str(path), _MEND):
+        topology = AtomTopology.from_dict(record["topology"])
+        return AtomFrames(topology=topology, time_step_ps=record["time_step_ps"], **arrays)
 
 
 def save_bead_frames(path: Path, frames: BeadFrames) -> None:
@@ -48,8 +50,9 @@ def load_bead_frames(path: Path) -> BeadFrames:
         InputError: the file is missing, damaged, or of another kind.
     """
     arrays, record = _load(path, "beads")
-    topology = BeadTopology.from_dict(record["topology"])
-    return BeadFrames(topology=topology, time_step_ps=record["time_step_ps"], **arrays)
+    with values_of(str(path), _MEND):
+        topology = BeadTopology.from_dict(record["topology"])
+        return BeadFrames(topology=topology, time_step_ps=record["time_step_ps"], **arrays)
 
 
 def save_rollouts(path: Path, rollouts: Rollouts) -> None:
@@ -70,18 +73,18 @@ def load_rollouts(path: Path) -> Rollouts:
         InputError: the file is missing, damaged, or of another kind.
     """
     arrays, record = _load(path, "rollouts")
-    time_step_cg_ps = record.get("time_step_cg_ps")
-    losses = tuple(
-        Loss(last_frames_nm=arrays.pop(f"{_LAST_FRAMES}{number}"), **loss)
-        for number, loss in enumerate(record.get("losses", []))
-    )
-    return Rollouts(
-        topology=topology_from_dict(record["topology"]),
-        time_step_ps=record["time_step_ps"],
-        time_step_cg_ps=time_step_cg_ps,
-        losses=losses,
-        **arrays,
-    )
+    with values_of(str(path), _MEND):
+        losses = tuple(
+            Loss(last_frames_nm=arrays.pop(f"{_LAST_FRAMES}{number}"), **loss)
+            for number, loss in enumerate(record.get("losses", []))
+        )
+        return Rollouts(
+            topology=topology_from_dict(record["topology"]),
+            time_step_ps=record["time_step_ps"],
+            time_step_cg_ps=record.get("time_step_cg_ps"),
+            losses=losses,
+            **arrays,
+        )
 
 
 def load_frames(path: Path) -> tuple[BeadFrames | AtomFrames, int]:
