@@ -146,9 +146,10 @@ def split_halves(
     rows = []
     for split in range(splits if len(frames) > 2 else 1):
         generator = numpy_generator(derive_seed(seed, "halves", index=split))
-        sign = np.zeros(len(frames))
+        sign, ahead = np.zeros(len(frames)), 0.0  # frames that the first half has more
         for block in generator.permutation(len(frames)):
-            sign[block] = 1.0 if sign @ frames <= 0 else -1.0
+            sign[block] = 1.0 if ahead <= 0 else -1.0
+            ahead += sign[block] * frames[block]
         totals = np.bincount(blocks, weights)
         rows.append(np.where(sign > 0, 1 / totals[sign > 0].sum(), -1 / totals[sign < 0].sum()))
     return Weightings(weights, blocks, np.stack(rows), exact=len(rows))
