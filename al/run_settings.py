@@ -84,11 +84,9 @@ def load_run_settings(path: Path, overrides: tuple[str, ...] | list[str] = ()) -
             values[name] = read_yaml(file)
             if name == "system":
                 anchor_pdb(values[name], file.parent)
-    if isinstance(values.get("system"), dict):
-        anchor_pdb(values["system"], path.parent)
     for override in overrides:
         apply_override(values, override)
-    if isinstance(values.get("system"), dict):  # an override may have named another file
+    if isinstance(values.get("system"), dict):  # also what an override named
         anchor_pdb(values["system"], path.parent)
     settings = parse_settings(RunSettings, values, str(path))
     _check_together(settings)

@@ -19,7 +19,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from peptides.forward import columns, evaluation_settings, occupancy_states
+from peptides.forward import columns
 from peptides.interpolation import path_scores
 from peptides.judge import ForwardJudge
 from peptides.models import FINE_PS, JUDGES, TRAINED, open_model, trained
@@ -31,7 +31,6 @@ from rich.console import Console
 from rich.table import Table
 from run_folder import Stages, require_same_arguments
 
-from trajgen.analysis.evaluate import EvaluationSettings, read_reference
 from trajgen.console import choose_progress, configure_logging, exit_with_code
 from trajgen.data.frame_files import load_atom_frames, save_atom_frames
 from trajgen.device import fix_threads
@@ -44,16 +43,13 @@ from trajgen.surrogate.completing import RolloutSettings
 FACTOR = 100
 
 
-def settings_of(arguments: argparse.Namespace) -> EvaluationSettings:
-    return evaluation_settings(arguments.interval_ps, arguments.lag_ps)
-
-
 def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train on one peptide and judge all tasks."""
     name, stages = arguments.name, Stages(arguments.out)
     shortest = f"model.shortest_lag_ps={FINE_PS}"
     trained(arguments, [name], [shortest])
-    result: dict[str, Any] = {"forward": ForwardJudge(arguments, stages, name, unseen=False).rows()}
+    judge = ForwardJudge(arguments, stages, name, unseen=False)
+    result: dict[str, Any] = {"forward": judge.rows()}
     settings = RolloutSettings(evaluations=arguments.evaluations[-1], batch=arguments.batch)
 
     def upsample() -> dict[str, Any]:
@@ -66,13 +62,9 @@ def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
         return found
 
     def interpolate() -> dict[str, Any]:
-        judges = read_run(arguments.data, name, JUDGES, arguments.interval_ps)
-        trained_on = read_run(arguments.data, name, TRAINED, arguments.interval_ps)
-        reference = read_reference(judges, settings_of(arguments), arguments.seed)
         found, made = path_scores(
-            open_model(arguments, name), reference, occupancy_states(reference), judges,
-            trained_on, arguments.paths, settings, derive_seed(arguments.seed, "paths"),
-            choose_progress(),
+            open_model(arguments, name), judge.reference, judge.states, judge.judges, judge.other,
+            arguments.paths, settings, derive_seed(arguments.seed, "paths"), choose_progress(),
         )  # fmt: skip
         if made is not None:
             save_atom_frames(stages.folder / f"{name}-interpolation.safetensors", made)
@@ -81,15 +73,14 @@ def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
     result["upsampling"] = stages(f"{name}-upsampling", upsample)
     result["interpolation"] = stages(f"{name}-interpolation", interpolate)
     if arguments.pictures is not None:
-        draw(arguments, stages)
+        draw(arguments, judge)
     return result
 
 
-def draw(arguments: argparse.Namespace, stages: Stages) -> None:
+def draw(arguments: argparse.Namespace, judge: ForwardJudge) -> None:
     """Draw what the stages made beside dynamics."""
-    name, folder, out = arguments.name, stages.folder, arguments.pictures
-    judges = read_run(arguments.data, name, JUDGES, arguments.interval_ps)
-    known = read_reference(judges, settings_of(arguments), arguments.seed)
+    name, folder, out = arguments.name, judge.stages.folder, arguments.pictures
+    judges, known = judge.judges, judge.reference
     count = arguments.evaluations[-1]
     made = load_atom_frames(folder / f"{name}-forward-{count}.safetensors")
     forward_picture(out / "forward.png", judges, made, known)

@@ -19,6 +19,13 @@ from trajgen.potential.prior_check import PriorCheckSettings, check_priors
 CPU = torch.device("cpu")
 SHORT = PriorCheckSettings(chains=8, steps=200)
 USUAL = SimulationSettings()
+#: A fit that takes a second.
+CHOICES = {
+    "network": {"blocks": 1, "features": 8, "radial_functions": 8},
+    "training": {"steps": 2, "batch": 8},
+    "prior_check": {"chains": 4, "steps": 100},
+    "ensemble": None,
+}
 
 
 def test_fitted_priors_keep_their_chains(make_potential):
@@ -64,13 +71,7 @@ def test_a_fit_stops_before_training_where_the_priors_do_not_hold(tmp_path, monk
         return fitted
 
     monkeypatch.setattr(fit_module, "fit_priors", too_weak)
-    choices = {
-        "network": {"blocks": 1, "features": 8, "radial_functions": 8},
-        "training": {"steps": 2, "batch": 8},
-        "prior_check": {"chains": 4, "steps": 100},
-        "ensemble": None,
-    }
-    settings = FitSettings.model_validate(choices)
+    settings = FitSettings.model_validate(CHOICES)
     with pytest.raises(WorkError, match="priors alone"):
         fit_potential(dataset, tmp_path / "out", settings, seed=1, device=CPU)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
@@ -88,17 +89,11 @@ def test_nearly_rigid_bonds_are_checked_with_a_step_that_suits_them(tmp_path, mo
         return fitted
 
     monkeypatch.setattr(fit_module, "fit_priors", stiff)
-    choices = {
-        "network": {"blocks": 1, "features": 8, "radial_functions": 8},
-        "training": {"steps": 2, "batch": 8},
-        "prior_check": {"chains": 4, "steps": 100},
-        "ensemble": None,
-    }
     frames = make_frames("GYDP", 60, seed=1)
     forces = np.random.default_rng(1).normal(0, 10, frames.positions_nm.shape)
     dataset = write_dataset(tmp_path / "data", replace(frames, forces=forces.astype(np.float32)))
     out = fit_potential(
-        dataset, tmp_path / "out", FitSettings.model_validate(choices), seed=1, device=CPU
+        dataset, tmp_path / "out", FitSettings.model_validate(CHOICES), seed=1, device=CPU
     )
     checked = read_json(out / "card.json")["prior_simulation"]
     safe_ps = safe_time_step_ps(Potential.load(out, CPU), SimulationSettings().mass_amu)

@@ -57,7 +57,7 @@ class Survey:
     borrowed: Bool[Tensor, " cells"]
 
 
-def survey(source: WindowSource, resolution: Resolution, length: int, share: float = 1.0) -> Survey:
+def survey(source: WindowSource, resolution: Resolution, length: int, share: float) -> Survey:
     """Choose the template of a molecule, and sample tokens of forward simulation and of design.
 
     Args:

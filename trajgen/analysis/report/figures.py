@@ -373,12 +373,9 @@ def _density(
 def _say_outside(axis: Axes, share: float, number: int) -> None:
     """Write how much of an ensemble lies outside the axis, where it is more than a hundredth."""
     if share > 0.01:
-        style = line_style(number - 1)
-        text = f"{share:.0%} outside"
-        place = (0.98, 1.0 - 0.09 * number)
-        axis.annotate(
-            text, place, xycoords="axes fraction", ha="right", fontsize=8, color=style["color"]
-        )
+        place, colour = (0.98, 1.0 - 0.09 * number), line_style(number - 1)["color"]
+        style = {"xycoords": "axes fraction", "ha": "right", "fontsize": 8, "color": colour}
+        axis.annotate(f"{share:.0%} outside", place, **style)
 
 
 def _line_of_density(
