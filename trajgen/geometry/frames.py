@@ -73,6 +73,27 @@ def frames_from_three_points(
     return RigidFrames(gram_schmidt(c - b, a - b), b)
 
 
+def torsion_frames(
+    a: Float[Tensor, "*batch 3"],
+    b: Float[Tensor, "*batch 3"],
+    c: Float[Tensor, "*batch 3"],
+    angle: Float[Tensor, "*batch"],
+) -> RigidFrames:
+    """Return the frame at the end of a bond, turned about the bond.
+
+    A point d at rest in it has the dihedral angle a-b-c-d of its own at zero plus ``angle``.
+
+    Args:
+        a: the atom before the bond, in the half plane of positive y where nothing is turned, nm.
+        b: where the bond begins, nm.
+        c: where it ends: the origin, with the x axis pointing on, nm.
+        angle: how far the frame is turned, radian.
+    """
+    x, y, z = frames_from_three_points(a, b, c).rotations.unbind(-1)
+    cosine, sine = torch.cos(angle)[..., None], torch.sin(angle)[..., None]
+    return RigidFrames(torch.stack([x, cosine * y + sine * z, cosine * z - sine * y], dim=-1), c)
+
+
 def chain_frames(positions: Float[Tensor, "*batch beads 3"]) -> RigidFrames:
     """Return a frame for each bead of a chain from three consecutive beads.
 

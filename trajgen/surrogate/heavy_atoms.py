@@ -7,7 +7,8 @@ measured on its own frames. So a conformation is three backbone atoms and up to 
 residue, and atoms that are rebuilt from them have the geometry of the molecule, whatever numbers a
 network gives.
 
-The last residue of a chain has no next nitrogen, and its psi is measured to the oxygen.
+The last residue of a chain has no next nitrogen, and its psi is measured to the oxygen. The ring of
+proline is a chain whose end meets its begin, which takes more than torsions; see ``proline_rings``.
 """
 
 from dataclasses import dataclass, fields
@@ -19,9 +20,10 @@ from torch import Tensor
 from trajgen.data.topology import AtomTopology
 from trajgen.data.torsions import SIDE_CHAINS, atom_places, next_residues, residue_labels
 from trajgen.errors import InputError
-from trajgen.geometry.frames import RigidFrames, frames_from_three_points
+from trajgen.geometry.frames import RigidFrames, frames_from_three_points, torsion_frames
 from trajgen.geometry.internal import dihedrals
 from trajgen.residues import CAPS, standard_name
+from trajgen.surrogate.proline_rings import ProlineRings
 
 #: The torsions of a residue, in the order of their channels.
 TORSIONS = ("omega", "phi", "psi", "chi1", "chi2", "chi3", "chi4")
@@ -95,11 +97,8 @@ class Layer:
     ) -> RigidFrames:
         """Return the frame of each member's group in each conformation, turned by its torsion."""
         a, b, c = (positions_nm[..., atom, :] for atom in self.frame_atoms.unbind(-1))
-        x, y, z = frames_from_three_points(a, b, c).rotations.unbind(-1)
         angle = torsions[..., self.residues, self.torsions] * self.turned
-        cosine, sine = torch.cos(angle)[..., None], torch.sin(angle)[..., None]
-        turned = torch.stack([x, cosine * y + sine * z, cosine * z - sine * y], dim=-1)
-        return RigidFrames(turned, c)[..., self.group_of]
+        return torsion_frames(a, b, c, angle)[..., self.group_of]
 
 
 @dataclass(frozen=True)
@@ -112,6 +111,7 @@ class HeavyAtoms:
         torsion_atoms: the four atoms of each torsion; zeros where there is none.
         has_torsion: whether there is one.
         layers: rigid groups, each after those that its frame needs.
+        rings: those of proline.
     """
 
     topology: AtomTopology
@@ -119,6 +119,7 @@ class HeavyAtoms:
     torsion_atoms: Int[Tensor, "residues 7 4"]
     has_torsion: Bool[Tensor, "residues 7"]
     layers: tuple[Layer, ...]
+    rings: ProlineRings
 
     @property
     def n_residues(self) -> int:
@@ -137,6 +138,7 @@ class HeavyAtoms:
             self.torsion_atoms.to(device),
             self.has_torsion.to(device),
             tuple(layers),
+            self.rings.to(device),
         )
 
     @classmethod
@@ -154,10 +156,13 @@ class HeavyAtoms:
         residues = [r for r, name in enumerate(topology.residues) if name not in CAPS]
         torsions = torch.zeros(len(residues), len(TORSIONS), 4, dtype=torch.int64)
         groups: list[RigidGroup] = []
+        rings: dict[int, tuple[int, ...]] = {}
         for number, residue in enumerate(residues):
             for name, atoms in finder.torsions(residue).items():
                 torsions[number, TORSIONS.index(name)] = torch.tensor(atoms)
             groups += finder.groups(number, residue)
+            if (ring := finder.ring(residue)) is not None:
+                rings[number] = ring
         finder.require_chains()
         finder.require_all_placed(groups)
         backbone = torch.tensor([finder.backbone(residue) for residue in residues])
@@ -168,6 +173,11 @@ class HeavyAtoms:
             torsions,
             torsions.any(dim=-1),
             tuple(Layer.of(layer) for layer in layers if layer),
+            ProlineRings(
+                torch.tensor(list(rings), dtype=torch.int64),
+                TORSIONS.index("chi1"),
+                torch.tensor(list(rings.values()), dtype=torch.int64).view(-1, 5),
+            ),
         )
 
     def torsions(
@@ -188,7 +198,8 @@ class HeavyAtoms:
             local[layer.members] = frames.invert().apply(positions_nm[:, layer.members]).mean(dim=0)
         triples = positions_nm[:, self.backbone]
         inside = backbone_frames(triples)[..., None].invert().apply(triples)
-        return HeavyGeometry(self, local, inside.mean(dim=0))
+        rings_nm = self.rings.lengths_nm(positions_nm).mean(dim=0)
+        return HeavyGeometry(self, local, inside.mean(dim=0), rings_nm)
 
 
 @dataclass(frozen=True)
@@ -199,16 +210,21 @@ class HeavyGeometry:
         atoms: how the atoms hang together.
         local_nm: each atom in the frame of its group at a torsion of zero; zeros for the backbone.
         backbone_nm: N, CA and C of each residue in its own frame.
+        rings_nm: length of the bond that closes each ring of proline.
     """
 
     atoms: HeavyAtoms
     local_nm: Float[Tensor, "atoms 3"]
     backbone_nm: Float[Tensor, "residues 3 3"]
+    rings_nm: Float[Tensor, " rings"]
 
     def to(self, device: torch.device) -> "HeavyGeometry":
         """Return it on a device."""
         return HeavyGeometry(
-            self.atoms.to(device), self.local_nm.to(device), self.backbone_nm.to(device)
+            self.atoms.to(device),
+            self.local_nm.to(device),
+            self.backbone_nm.to(device),
+            self.rings_nm.to(device),
         )
 
     def backbone(self, frames: RigidFrames) -> Float[Tensor, "*frames residues 3 3"]:
@@ -225,7 +241,10 @@ class HeavyGeometry:
         Args:
             backbone_nm: N, CA and C of each residue; they come back as they are.
             torsions: radian; only psi and the chi angles, and phi beside a cap, turn anything.
+                Those of a ring of proline turn as far as it takes to close it.
         """
+        rings = self.atoms.rings
+        torsions = rings.closed(torsions, backbone_nm, self.local_nm, self.rings_nm)
         built = backbone_nm.new_zeros(*backbone_nm.shape[:-3], len(self.local_nm), 3)
         built[..., self.atoms.backbone.flatten(), :] = backbone_nm.flatten(-3, -2)
         for layer in self.atoms.layers:
@@ -306,6 +325,13 @@ class _Finder:
             for name, members in by_torsion.items()
             if members and (name is None or name in torsions)
         ]
+
+    def ring(self, residue: int) -> tuple[int, ...] | None:
+        """Return N, CA, CB, CG and CD of a residue in which a bond joins the last to the first."""
+        n, *chain = self._side_chain(residue)[:5] or (-1,)
+        if len(chain) < 4 or chain[-1] not in self.bonded.get(n, ()):
+            return None
+        return (n, *chain)
 
     def require_chains(self) -> None:
         """Raise InputError where residues are bonded otherwise than by C and N to the next one.

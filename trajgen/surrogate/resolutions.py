@@ -165,7 +165,8 @@ class AllHeavyAtoms:
             KeyError: one of them is missing.
         """
         atoms = HeavyAtoms.of(topology)
-        geometry = HeavyGeometry(atoms, tensors["local_nm"], tensors["backbone_nm"])
+        names = ("local_nm", "backbone_nm", "rings_nm")
+        geometry = HeavyGeometry(atoms, *(tensors[name] for name in names))
         lengths, angles = tensors["backbone_lengths_nm"], tensors["backbone_angles"]
         chains = [BackboneChain(lengths[run], angles[run]) for run in chain_runs(atoms)]
         return cls(geometry, tuple(chains))
@@ -248,6 +249,7 @@ class AllHeavyAtoms:
         return {
             "local_nm": self.geometry.local_nm,
             "backbone_nm": self.geometry.backbone_nm,
+            "rings_nm": self.geometry.rings_nm,
             "backbone_lengths_nm": torch.cat([chain.lengths_nm for chain in self.chains]),
             "backbone_angles": torch.cat([chain.angles for chain in self.chains]),
         }
