@@ -159,16 +159,19 @@ class Loop:
         explored = self._folder(round - 1, "explore")
         candidates = self.parts.explorer.candidates(round - 1, explored)
         selection = self.parts.selector.select(round, candidates, self._dataset())
-        if len(selection.chosen) == 0:
-            raise WorkError(
-                f"round {round} found no frame worth a query among "
-                f"{candidates.frames.n_frames} candidates: {selection.rejected}"
-            )
-        chosen = candidates.frames.take(selection.chosen)
-        save_bead_frames(folder / "chosen.safetensors", chosen)
-        heavy = chosen_atoms(candidates, selection)
-        if heavy is not None:
-            save_atom_frames(folder / "chosen_atoms.safetensors", heavy)
+        if len(selection.chosen):
+            chosen = candidates.frames.take(selection.chosen)
+            save_bead_frames(folder / "chosen.safetensors", chosen)
+            heavy = chosen_atoms(candidates, selection)
+            if heavy is not None:
+                save_atom_frames(folder / "chosen_atoms.safetensors", heavy)
+        else:
+            logger.warning(
+                "round %d: none of %d candidates is worth a query (%s); the round goes on without "
+                "new data, and both models are trained with other seeds. For a longer run, widen "
+                "the limits of selection.*",
+                round, candidates.frames.n_frames, selection.rejected,
+            )  # fmt: skip
         sources = [candidates.source_names[s] for s in candidates.sources[selection.chosen]]
         return {
             "candidates": candidates.frames.n_frames,
@@ -179,6 +182,8 @@ class Loop:
         }
 
     def _backmap(self, round: int, folder: Path) -> dict[str, Any]:
+        if not self._finished(round, "select")["chosen"]:
+            return {"frames": [], "outcomes": {}}
         selected = self._folder(round, "select")
         chosen = load_bead_frames(selected / "chosen.safetensors")
         atoms = selected / "chosen_atoms.safetensors"
@@ -226,9 +231,10 @@ class Loop:
         summary = self.parts.oracle.append(round, answers, dataset)
         new_windows = self.parts.learner.count_windows(dataset) - before
         if answers and new_windows < 1:
-            raise WorkError(
-                f"round {round} gave no new window to the surrogate; make oracle.ps longer than "
-                "two of its lags"
+            logger.warning(
+                "round %d gave no new window to the surrogate: the answers of the oracle are "
+                "shorter than two of its lags",
+                round,
             )
         return {**summary, "new_windows": new_windows}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from al.ledger import Event, read_events
 from al.parts.evaluator import settled_frames
-from trajgen.data.frame_files import load_rollouts
+from trajgen.data.frame_files import load_bead_frames, load_rollouts
 from trajgen.data.records import BeadFrames
 from trajgen.data.store import Dataset
 from trajgen.errors import InputError
@@ -41,6 +41,13 @@ class RunContent:
         """Return the frames of a model's rollouts that were evaluated."""
         rollouts = load_rollouts(self.folder(round, "explore") / f"{model}.safetensors")
         return settled_frames(rollouts)[0]
+
+    def chosen(self, round: int) -> BeadFrames | None:
+        """Return the frames that a round chose; None where there are none, or not yet."""
+        summary = self.summaries.get((round, "select"))
+        if not summary or not summary["chosen"]:
+            return None
+        return load_bead_frames(self.folder(round, "select") / "chosen.safetensors")
 
 
 def read_run(run: Path) -> RunContent:

@@ -1,14 +1,7 @@
-"""Plain all-atom dynamics from a named start, in chunks that a killed process goes on from.
+"""Plain all-atom dynamics from a named start."""
 
-Each chunk begins from the saved state of the one before with a seed of its own, whether the
-process was killed in between or not, so both end with the same bits.
-"""
-
-import logging
 import shutil
 import time
-from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,43 +9,13 @@ import mdtraj
 import numpy as np
 import openmm
 
-from al.molecule.dynamics import (
-    DynamicsSettings,
-    draw_velocities,
-    new_context,
-    record,
-    run_steps,
-    set_positions,
-    steps_in,
-)
+from al.molecule.chunks import CHUNK_PS, ChunkPlan, claim_scratch, record_in_chunks
+from al.molecule.dynamics import draw_velocities, new_context, run_steps, set_positions
 from al.molecule.molecule import Molecule, system_digest
-from trajgen.data.frame_files import load_atom_frames, save_atom_frames
+from trajgen.data.frame_files import save_atom_frames
 from trajgen.data.records import AtomFrames
-from trajgen.errors import InputError
-from trajgen.files import read_json, whole_file, write_json, write_text
+from trajgen.files import whole_file
 from trajgen.seeding import derive_seed
-
-logger = logging.getLogger(__name__)
-
-#: Time in one chunk where the caller names none: minutes of work for a small protein, against
-#: which the tenth of a second that a new context takes is nothing.
-_CHUNK_PS = 100.0
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """A replica in counts."""
-
-    equilibration_steps: int
-    steps_per_frame: int
-    frames: int
-    frames_per_chunk: int
-
-    @property
-    def chunks(self) -> list[int]:
-        """The number of frames in each chunk."""
-        ends = [*range(0, self.frames, self.frames_per_chunk), self.frames]
-        return [end - start for start, end in pairwise(ends)]
 
 
 def sample_segment(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -76,52 +39,42 @@ def sample_segment(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
     molecule = Molecule.load(Path(arguments["system"]))
     attempt = int(arguments.get("attempt", 0))
     settings = molecule.dynamics(arguments.get("device", "cpu"), attempt)
-    plan = _plan(arguments, settings.time_step_ps)
+    step_ps, seed = settings.time_step_ps, int(arguments["seed"])
+    plan = ChunkPlan.of(
+        float(arguments["ps"]),
+        float(arguments["save_interval_ps"]),
+        step_ps,
+        "ps",
+        float(arguments.get("chunk_ps", CHUNK_PS)),
+    )
+    equilibration_steps = round(float(arguments["equilibration_ps"]) / step_ps)
     scratch = Path(arguments.get("scratch") or out / "chunks") / f"attempt-{attempt}"
-    _claim(scratch, arguments)
-    seed = int(arguments["seed"])
-    state = scratch / "equilibrated.xml"
-    timed_steps = 0
-    if not state.is_file():
-        timed_steps += plan.equilibration_steps
-        start = molecule.start(arguments["start"])
-        write_text(state, _equilibrate(molecule, start, settings, seed, plan.equilibration_steps))
-    parts = []
-    for chunk, frames in enumerate(plan.chunks):
-        after = scratch / f"chunk-{chunk:05d}.xml"
-        file = scratch / f"chunk-{chunk:05d}.safetensors"
-        if not after.is_file():
-            # The state is written last: where it stands, the frames of the chunk stand too.
-            context = _context_from(molecule, state, settings, derive_seed(seed, "chunk", 0, chunk))
-            recorded = record(context, frames, plan.steps_per_frame, molecule.topology.bonds)
-            save_atom_frames(
-                file,
-                AtomFrames(
-                    topology=molecule.topology,
-                    positions_nm=recorded.positions_nm,
-                    segments=np.zeros(frames, dtype=np.int64),
-                    time_step_ps=float(arguments["save_interval_ps"]),
-                    forces=recorded.forces,
-                ),
-            )
-            write_text(after, _state_of(context))
-            timed_steps += frames * plan.steps_per_frame
-            logger.info("%s: chunk %d of %d", arguments["start"], chunk + 1, len(plan.chunks))
-        state = after
-        parts.append(file)
-    whole = _joined(parts)
-    save_atom_frames(out / "frames.safetensors", whole)
-    write_xtc(out / "trajectory.xtc", whole)
+    names = ("start", "seed", "ps", "equilibration_ps", "save_interval_ps", "chunk_ps")
+    wanted = {name: arguments.get(name) for name in names}
+    claim_scratch(scratch, {**wanted, "system": system_digest(Path(arguments["system"]))})
+
+    def equilibrated() -> openmm.Context:
+        context = new_context(molecule.system, settings, derive_seed(seed, "equilibration"))
+        # Starts are minimised when the system is built.
+        set_positions(context, molecule.start(arguments["start"]))
+        draw_velocities(context, settings.temperature_K, derive_seed(seed, "velocities"))
+        run_steps(context, equilibration_steps)
+        return context
+
+    recorded = record_in_chunks(molecule, settings, plan, seed, equilibrated, scratch)
+    save_atom_frames(out / "frames.safetensors", recorded.frames)
+    write_xtc(out / "trajectory.xtc", recorded.frames)
     if not arguments.get("scratch"):
         shutil.rmtree(scratch.parent)
-    steps = plan.equilibration_steps + plan.frames * plan.steps_per_frame
+    timed_steps = recorded.frames_here * plan.steps_per_frame
+    timed_steps += equilibration_steps * recorded.begun_here
     return {
-        "frames": whole.n_frames,
-        "oracle_ps": steps * settings.time_step_ps,
+        "frames": recorded.frames.n_frames,
+        "oracle_ps": (equilibration_steps + plan.frames * plan.steps_per_frame) * step_ps,
         "seed": seed,
         "start": arguments["start"],
-        "time_step_ps": settings.time_step_ps,
-        "timed_ps": timed_steps * settings.time_step_ps,
+        "time_step_ps": step_ps,
+        "timed_ps": timed_steps * step_ps,
         "seconds": time.monotonic() - began,
     }
 
@@ -135,77 +88,3 @@ def write_xtc(path: Path, frames: AtomFrames) -> None:
     ):
         number = np.arange(1, frames.n_frames + 1, dtype=np.int32)
         file.write(frames.positions_nm, time=(number * interval).astype(np.float32), step=number)
-
-
-def _plan(arguments: dict[str, Any], time_step_ps: float) -> _Plan:
-    interval = float(arguments["save_interval_ps"])
-    frames = steps_in(float(arguments["ps"]), interval, "ps (in save intervals)")
-    if frames < 1:
-        raise InputError(
-            f"ps is {arguments['ps']}, shorter than one save interval of {interval} ps"
-        )
-    chunk_ps = float(arguments.get("chunk_ps", _CHUNK_PS))
-    return _Plan(
-        equilibration_steps=round(float(arguments["equilibration_ps"]) / time_step_ps),
-        steps_per_frame=steps_in(interval, time_step_ps, "save_interval_ps"),
-        frames=frames,
-        frames_per_chunk=max(1, round(chunk_ps / interval)),
-    )
-
-
-def _claim(scratch: Path, arguments: dict[str, Any]) -> None:
-    """Make the scratch folder, or see that the chunks in it are of the same replica."""
-    names = ("start", "seed", "ps", "equilibration_ps", "save_interval_ps", "chunk_ps")
-    wanted = {name: arguments.get(name) for name in names}
-    wanted["system"] = system_digest(Path(arguments["system"]))
-    file = scratch / "replica.json"
-    if not file.is_file():
-        scratch.mkdir(parents=True, exist_ok=True)
-        write_json(file, wanted)
-    elif read_json(file) != wanted:
-        raise InputError(
-            f"{scratch} holds the chunks of another replica; remove it, or name another"
-        )
-
-
-def _equilibrate(
-    molecule: Molecule,
-    start_nm: np.ndarray,
-    settings: DynamicsSettings,
-    seed: int,
-    steps: int,
-) -> str:
-    context = new_context(molecule.system, settings, derive_seed(seed, "equilibration"))
-    set_positions(context, start_nm)  # starts are minimised when the system is built
-    draw_velocities(context, settings.temperature_K, derive_seed(seed, "velocities"))
-    run_steps(context, steps)
-    context.setTime(0.0)
-    context.setStepCount(0)
-    return _state_of(context)
-
-
-def _context_from(
-    molecule: Molecule, state: Path, settings: DynamicsSettings, seed: int
-) -> openmm.Context:
-    context = new_context(molecule.system, settings, seed)
-    try:
-        context.setState(openmm.XmlSerializer.deserialize(state.read_text(encoding="utf-8")))
-    except (openmm.OpenMMException, ValueError) as error:
-        raise InputError(f"{state} is damaged ({error}); remove its folder and repeat") from error
-    return context
-
-
-def _state_of(context: openmm.Context) -> str:
-    # XML keeps every digit of positions and velocities; the thermostat's draws begin anew.
-    state = context.getState(getPositions=True, getVelocities=True)
-    return openmm.XmlSerializer.serialize(state)
-
-
-def _joined(parts: list[Path]) -> AtomFrames:
-    chunks = [load_atom_frames(part) for part in parts]
-    return replace(
-        chunks[0],
-        positions_nm=np.concatenate([chunk.positions_nm for chunk in chunks]),
-        forces=np.concatenate([chunk.forces for chunk in chunks if chunk.forces is not None]),
-        segments=np.concatenate([chunk.segments for chunk in chunks]),
-    )

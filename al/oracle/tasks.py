@@ -1,5 +1,6 @@
 """The task of the oracle: relax with held alpha carbons, release, sample."""
 
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -8,23 +9,22 @@ from typing import Any
 import numpy as np
 import openmm
 
+from al.molecule.chunks import ChunkPlan, claim_scratch, record_in_chunks
 from al.molecule.dynamics import (
     DynamicsSettings,
     draw_velocities,
     minimise,
     new_context,
-    record,
     restrain,
     run_steps,
     set_positions,
-    steps_in,
 )
-from al.molecule.molecule import Molecule
+from al.molecule.molecule import Molecule, system_digest
 from al.molecule.sampling import write_xtc
 from al.oracle.settings import OracleSettings
 from trajgen.data.frame_files import load_atom_frames, save_atom_frames
-from trajgen.data.records import AtomFrames
 from trajgen.errors import InputError
+from trajgen.files import sha256_of
 from trajgen.seeding import derive_seed
 from trajgen.settings import parse_settings
 
@@ -35,44 +35,48 @@ def run_segment(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
     Args:
         arguments: ``system`` (folder), ``atoms`` (file of atom frames) and ``frame`` (the row in
             it to start from), ``parent`` (the chosen frame that these atoms came from),
-            ``settings`` (``OracleSettings``), ``seed``; optionally ``device``, and ``attempt``
-            (each retry halves the time step).
+            ``settings`` (``OracleSettings``), ``seed``; optionally ``scratch`` (a folder for
+            chunks, which outlives a killed process and is left for the caller to remove),
+            ``device``, and ``attempt`` (each retry halves the time step).
         out: folder for the result.
 
     Raises:
-        InputError: the atoms are of another molecule, or there is no such frame.
+        InputError: the atoms are of another molecule, there is no such frame, or the scratch
+            folder is of another segment.
         WorkError: the dynamics failed.
     """
     began = time.monotonic()
     molecule = Molecule.load(Path(arguments["system"]))
     settings = parse_settings(OracleSettings, arguments["settings"], "oracle settings")
-    dynamics = molecule.dynamics(arguments.get("device", "cpu"), int(arguments.get("attempt", 0)))
-    seed = int(arguments["seed"])
-    step_ps = dynamics.time_step_ps
-    frames = steps_in(settings.ps, settings.save_interval_ps, "oracle.ps (in save intervals)")
-    steps_per_frame = steps_in(settings.save_interval_ps, step_ps, "oracle.save_interval_ps")
+    attempt = int(arguments.get("attempt", 0))
+    dynamics = molecule.dynamics(arguments.get("device", "cpu"), attempt)
+    step_ps, seed = dynamics.time_step_ps, int(arguments["seed"])
+    plan = ChunkPlan.of(settings.ps, settings.save_interval_ps, step_ps, "oracle.ps")
     relax_steps, release_steps = (
         round(duration_ps / step_ps) for duration_ps in (settings.relax_ps, settings.release_ps)
     )
     start = _read_frame(Path(arguments["atoms"]), int(arguments["frame"]), molecule)
-    state = _relax(molecule, start, settings, dynamics, relax_steps, seed)
-    context = new_context(molecule.system, dynamics, derive_seed(seed, "segment"))
-    context.setPositions(state.getPositions())
-    context.setVelocities(state.getVelocities())
-    run_steps(context, release_steps)
-    recorded = record(context, frames, steps_per_frame, molecule.topology.bonds)
-    segment = AtomFrames(
-        topology=molecule.topology,
-        positions_nm=recorded.positions_nm,
-        segments=np.zeros(frames, dtype=np.int64),
-        time_step_ps=settings.save_interval_ps,
-        forces=recorded.forces,
-    )
+    scratch = Path(arguments.get("scratch") or out / "chunks") / f"attempt-{attempt}"
+    wanted = {name: arguments[name] for name in ("settings", "frame", "seed")}
+    digests = (system_digest(Path(arguments["system"])), sha256_of(Path(arguments["atoms"])))
+    claim_scratch(scratch, {**wanted, "system": digests[0], "atoms": digests[1]})
+
+    def released() -> openmm.Context:
+        state = _relax(molecule, start, settings, dynamics, relax_steps, seed)
+        context = new_context(molecule.system, dynamics, derive_seed(seed, "segment"))
+        context.setPositions(state.getPositions())
+        context.setVelocities(state.getVelocities())
+        run_steps(context, release_steps)
+        return context
+
+    segment = record_in_chunks(molecule, dynamics, plan, seed, released, scratch).frames
     save_atom_frames(out / "frames.safetensors", segment)
     write_xtc(out / "trajectory.xtc", segment)
+    if not arguments.get("scratch"):
+        shutil.rmtree(scratch.parent)
     return {
-        "frames": frames,
-        "oracle_ps": (relax_steps + release_steps + frames * steps_per_frame) * step_ps,
+        "frames": plan.frames,
+        "oracle_ps": (relax_steps + release_steps + plan.frames * plan.steps_per_frame) * step_ps,
         "parent": arguments["parent"],
         "seed": seed,
         "time_step_ps": step_ps,

@@ -144,8 +144,8 @@ class TwoGeneratorExplorer:
             count += frames.n_frames
         if not parts:
             raise WorkError(
-                f"every chain of both generators failed in round {round}, see {folder}; the models "
-                "need more data or more training steps"
+                f"every chain of both generators failed in round {round}, see {folder}; begin a "
+                "new run with more data (sampling.ps) or more steps of training"
             )
         return Candidates(
             concatenate(parts),

@@ -1,6 +1,7 @@
 """The oracle: a short all-atom run from each accepted frame, and its answers into the dataset."""
 
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class ProcessOracle:
                     "parent": record["frame"],
                     "settings": self.settings.model_dump(mode="json"),
                     "seed": derive_seed(self.seed, "oracle", round, record["frame"]),
+                    "scratch": str((folder / f"frame-{record['frame']:04d}.scratch").resolve()),
                 },
             )
             for record in backmapped
@@ -62,7 +64,11 @@ class ProcessOracle:
         ]
         if not tasks:
             return []
-        return self.executor.run(tasks, folder, "oracle", self.progress)
+        results = self.executor.run(tasks, folder, "oracle", self.progress)
+        for result in results:
+            if result.outcome == TaskOutcome.DONE:  # others may be asked again, and go on there
+                shutil.rmtree(folder / f"{result.name}.scratch", ignore_errors=True)
+        return results
 
     def append(self, round: int, results: Sequence[TaskResult], dataset: Dataset) -> dict[str, Any]:
         """Append a shard for each answer, in the order of the frames."""

@@ -20,7 +20,7 @@ from trajgen.analysis.report.figures import Ensemble, Surface, distributions, fr
 from trajgen.analysis.report.sections import Section
 from trajgen.analysis.representation import representation_of
 from trajgen.analysis.tica import TicaModel
-from trajgen.data.frame_files import load_bead_frames, load_rollouts
+from trajgen.data.frame_files import load_rollouts
 from trajgen.data.records import BeadFrames
 from trajgen.settings import parse_settings
 
@@ -39,9 +39,9 @@ def surfaces_section(content: RunContent) -> Section:
         panels = [reference]
         for round in content.rounds:
             marks, paths = {}, []
-            chosen = content.folder(round + 1, "select") / "chosen.safetensors"
-            if (round + 1, "select") in content.summaries:
-                marks["chosen next"] = _tics(model, load_bead_frames(chosen))
+            chosen = content.chosen(round + 1)
+            if chosen is not None:
+                marks["chosen next"] = _tics(model, chosen)
             between = content.folder(round, "explore") / "interpolation.safetensors"
             if name == "surrogate" and between.is_file():
                 whole = load_rollouts(between).to_frames()

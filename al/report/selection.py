@@ -7,7 +7,6 @@ from al.parts.evaluator import MODELS
 from al.run_content import RunContent
 from trajgen.analysis.report.figures import RmsdRound, rmsd_histograms
 from trajgen.analysis.report.sections import Section, Table
-from trajgen.data.frame_files import load_bead_frames
 from trajgen.data.records import BeadFrames, concatenate
 from trajgen.geometry.superposition import rmsd_matrix
 
@@ -20,9 +19,8 @@ def selection_section(content: RunContent) -> Section:
         entries = [e for e in content.dataset.entries if e.label.round <= round]
         known = concatenate([content.dataset.read_beads(entry) for entry in entries])
         simulated = concatenate([content.settled(round, model) for model in MODELS])
-        chosen = None
+        chosen = content.chosen(round + 1)
         if (round + 1, "select") in content.summaries:
-            chosen = load_bead_frames(content.folder(round + 1, "select") / "chosen.safetensors")
             rows += _selection_rows(round + 1, content)
         panels.append(
             RmsdRound(

@@ -30,8 +30,15 @@ def beads(count: int) -> BeadFrames:
 class StandIns:
     """All parts at once: two frames are chosen a round, whose fate the test sets."""
 
-    def __init__(self, run: Path, fates: Sequence[BackmapOutcome], answer: TaskOutcome) -> None:
+    def __init__(
+        self,
+        run: Path,
+        fates: Sequence[BackmapOutcome],
+        answer: TaskOutcome,
+        chosen: Sequence[int] = (2, 0),
+    ) -> None:
         self.run, self.fates, self.answer = run, fates, answer
+        self.chosen = np.array(chosen, dtype=np.int64)
         self.trained: list[int] = []
 
     def sample(self, folder: Path) -> dict[str, Any]:
@@ -57,7 +64,7 @@ class StandIns:
         return Candidates(beads(4), np.zeros(4, dtype=np.int64), ("potential",))
 
     def select(self, round: int, candidates: Candidates, dataset: Dataset) -> Selection:
-        return Selection(np.array([2, 0]), np.array([0.3, 0.2]), {})
+        return Selection(self.chosen, np.full(len(self.chosen), 0.3), {"too near": 4})
 
     def backmap(
         self,
@@ -119,6 +126,17 @@ def test_a_round_whose_frames_cannot_be_lifted_goes_on_without_them(tmp_path: Pa
     assert parts.trained == [0, 1, 2]
     assert loop.ledger.finished(1, "query") == {"tasks": []}
     assert loop.ledger.finished(1, "append") == {"accepted": 0, "new_windows": 0}
+
+
+def test_a_round_without_a_frame_worth_a_query_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = StandIns(tmp_path, [], TaskOutcome.DONE, chosen=[])
+    loop = loop_of(tmp_path, parts)
+    assert loop.run() == ["3 rounds"]
+    assert parts.trained == [0, 1, 2]
+    assert loop.ledger.finished(2, "backmap") == {"frames": [], "outcomes": {}}
+    assert "none of 4 candidates is worth a query ({'too near': 4})" in caplog.text
 
 
 def test_processes_that_failed_can_be_mended(tmp_path: Path) -> None:

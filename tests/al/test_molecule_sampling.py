@@ -11,7 +11,7 @@ import yaml
 
 from al.executor import ExecutorSettings, ProcessExecutor
 from al.lock import FolderLock
-from al.molecule import sampling
+from al.molecule import chunks
 from al.molecule.build import build_system
 from al.molecule.sampling import sample_segment
 from al.molecule.settings import SystemSettings
@@ -82,15 +82,15 @@ def test_killed_replica_goes_on_to_the_same_bits(
         calls.append(arguments)
         return original(*arguments)
 
-    original = sampling.record
+    original = chunks.record
     with monkeypatch.context() as patch:
-        patch.setattr(sampling, "record", killed_later)
+        patch.setattr(chunks, "record", killed_later)
         with pytest.raises(KeyboardInterrupt):
             sample(tmp_path / "killed", system=system, scratch=str(scratch))
     assert len(list((scratch / "attempt-0").glob("chunk-*.xml"))) == survived
     counted = []
     with monkeypatch.context() as patch:
-        patch.setattr(sampling, "record", lambda *a: counted.append(1) or original(*a))
+        patch.setattr(chunks, "record", lambda *a: counted.append(1) or original(*a))
         sample(tmp_path / "resumed", system=system, scratch=str(scratch))
     assert len(counted) == 4 - survived
     assert bits(tmp_path / "resumed") == bits(tmp_path / "whole")

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from al.molecule import chunks
 from al.molecule.build import build_system
 from al.molecule.molecule import Molecule
 from al.molecule.settings import SystemSettings
+from al.oracle import tasks
 from al.oracle.settings import OracleSettings
 from al.oracle.tasks import run_segment
 from trajgen.data.frame_files import load_atom_frames, save_atom_frames
@@ -83,6 +85,27 @@ def test_same_question_same_bits(system: Path, atoms: Path, tmp_path: Path) -> N
     assert b.forces is not None
     np.testing.assert_array_equal(a.forces, b.forces)
     assert np.abs(a.positions_nm - c.positions_nm).max() > 1e-3
+
+
+def test_a_killed_segment_goes_on_to_the_same_bits(
+    system: Path, atoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    ask(system, atoms, tmp_path / "whole")
+    scratch = str(tmp_path / "scratch")
+    with monkeypatch.context() as patch:
+        patch.setattr(chunks, "record", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ask(system, atoms, tmp_path / "killed", scratch=scratch)
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks, "_relax", killed)  # which is not done again
+        ask(system, atoms, tmp_path / "resumed", scratch=scratch)
+    files = [tmp_path / name / "frames.safetensors" for name in ("resumed", "whole")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    with pytest.raises(InputError, match="another replica"):
+        ask(system, atoms, tmp_path / "other", scratch=scratch, frame=1)
 
 
 def test_retry_halves_the_step_only(system: Path, atoms: Path, tmp_path: Path) -> None:
