@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trajgen.data.records import BeadFrames
 from trajgen.data.splits import split_by_segment
 from trajgen.data.topology import BeadTopology
-from trajgen.data.windows import Runs
+from trajgen.data.windows import Runs, Shifts
 from trajgen.errors import InputError
 
 TOPOLOGY = BeadTopology.from_residues(("GLY",))
@@ -94,11 +94,44 @@ def test_each_run_serves_the_lags_near_its_own() -> None:
 def test_cells_may_lie_before_and_behind_their_places() -> None:
     runs = Runs.find([part_of([40], 0.5)])
     earlier = np.array([[0, 0, 0, 0], [0, 0, 0, 6], [-9, 0, 0, 0]])
-    windows = runs.draw(np.full(3, 5.0), 4, np.zeros(3), earlier)
+    shifts = Shifts(earlier, np.zeros_like(earlier))
+    windows = runs.draw(np.full(3, 5.0), 4, np.zeros(3), shifts)
     assert windows.frames.tolist() == [[0, 10, 20, 30], [0, 10, 20, 24], [9, 10, 20, 30]]
     assert windows.times_ps.tolist() == [[0, 5, 10, 15], [0, 5, 10, 12], [0, 0.5, 5.5, 10.5]]
     assert windows.lag_ps.tolist() == [5.0] * 3
     assert windows.strides.tolist() == [10] * 3
+
+
+def test_cells_on_both_sides_may_lie_as_far_out_as_their_run_goes() -> None:
+    runs = Runs.find([part_of([7]), part_of([30])])
+    outward = np.array([[-4, -4, 0, 0, 6]] * 3)
+    shifts = Shifts(np.zeros_like(outward), outward)
+    windows = runs.draw(np.full(3, 2.0), 5, np.array([0.0, 0.5, 0.999]), shifts)
+    # The second run begins at frame 7 and has 22 starts; the first is too short for whole windows.
+    assert windows.frames[1].tolist() == [13, 15, 21, 23, 31]
+    assert windows.times_ps[1].tolist() == [0, 2, 8, 10, 18]
+    assert windows.frames[2].tolist() == [24, 26, 32, 34, 36]  # the last frame of the run
+    assert windows.frames[0, 0] == 0
+
+
+def test_windows_go_backward_where_their_run_may() -> None:
+    forth = np.array([True] * 12 + [False] * 12)
+    runs = Runs.find([part_of([12]), part_of([12])], reversible=forth)
+    assert runs.reversible.tolist() == [True, False]
+    outward = np.array([[-2, 0, 0, 1]] * 4)
+    shifts = Shifts(np.zeros_like(outward), outward)
+    backward = np.array([True, False, True, True])
+    places = np.array([0.3, 0.3, 0.7, 0.0])
+    windows = runs.draw(np.full(4, 2.0), 4, places, shifts, backward)
+    assert windows.frames.tolist() == [
+        [11, 7, 5, 2],
+        [1, 5, 7, 10],
+        [12, 16, 18, 21],
+        [8, 4, 2, 0],
+    ]
+    assert windows.times_ps[0].tolist() == [0, 4, 6, 9]
+    without = runs.draw(np.full(4, 2.0), 4, places, None, backward)
+    assert without.frames[0].tolist() == without.frames[1][::-1].tolist()
 
 
 def test_single_frames_are_drawn_from_all_frames_by_their_weights() -> None:

@@ -13,8 +13,7 @@ from trajgen.surrogate.conditioning import (
     forward_mask,
     interpolate_mask,
     require_known_residues,
-    shorter_gaps,
-    upsample_mask,
+    uneven_times,
 )
 
 
@@ -35,8 +34,6 @@ def test_forward_with_nothing_known_or_nothing_asked_is_refused(known_first: int
 def test_masks_that_ask_nothing_are_refused():
     with pytest.raises(InputError, match="the first 2 and the last 2 are known"):
         interpolate_mask(4, 3, 2, 2)
-    with pytest.raises(InputError, match="factor is 1"):
-        upsample_mask(5, 3, 1)
     with pytest.raises(InputError, match="0 of 3 residues are known"):
         require_known_residues(torch.zeros(3, dtype=torch.bool), 1)
     with pytest.raises(InputError, match="2 of 4 residues are known; wanted are at least 3"):
@@ -87,14 +84,20 @@ def test_paths_of_every_length_are_drawn():
     assert whole[torch.arange(4000), lengths - 1].all()
 
 
-def test_every_factor_of_upsampling_is_drawn():
+def test_upsampling_knows_frames_beyond_most_gaps():
     tasks = drawn({"upsample": 1.0})
     known = tasks.known.all(dim=2)
     lengths = tasks.present.sum(dim=1)
-    assert known[torch.arange(4000), lengths - 1].all()
-    seen = {tuple(row.nonzero().flatten().tolist()) for row in known[1::2]}
-    for factor in range(2, 7):
-        assert tuple(sorted({*range(0, 7, factor), 6})) in seen
+    assert sorted(set(lengths[::2].tolist())) == [5]
+    assert sorted(set(lengths[1::2].tolist())) == [5, 6, 7]
+    begin = known.int().cumprod(dim=1).sum(dim=1)
+    end = (known | ~tasks.present).flip(1).int().cumprod(dim=1).sum(dim=1) - (7 - lengths)
+    gap = lengths - begin - end
+    assert (known.sum(dim=1) == begin + end).all()  # there is one gap
+    assert (gap >= 1).all()
+    for beside in (begin, end):
+        assert sorted(set(beside.tolist())) == [1, 2, 3]
+        assert 0.08 < float((beside == 1).float().mean()) < 0.12
 
 
 def test_residues_are_known_over_all_frames_in_inpainting():
@@ -121,28 +124,45 @@ def test_as_many_residues_are_known_as_frames_are_superposed_by():
     assert tasks.known[:, 0].all()
 
 
-def test_gaps_are_shorter_before_known_frames_at_the_end_and_between_those_at_the_begin():
-    tasks = drawn({"interpolate": 1.0, "forward": 1.0, "inpaint": 1.0, "ensemble": 1.0})
-    strides = torch.randint(1, 9, (4000,), generator=torch.Generator().manual_seed(1))
-    earlier = shorter_gaps(tasks, strides, torch.Generator().manual_seed(2))
-    steps = strides[:, None] - earlier.diff(dim=1)
+def test_gaps_are_shorter_than_a_lag_and_known_frames_beyond_them_far_away():
+    shares = {"interpolate": 1.0, "upsample": 1.0, "forward": 1.0, "inpaint": 1.0, "ensemble": 1.0}
+    tasks = drawn(shares, windows=8000)
+    strides = torch.randint(1, 9, (8000,), generator=torch.Generator().manual_seed(1))
+    shifts = uneven_times(tasks, strides, torch.Generator().manual_seed(2))
+    places = torch.arange(7) * strides[:, None]
+    places = places - torch.from_numpy(shifts.earlier) + torch.from_numpy(shifts.outward)
+    steps = places.diff(dim=1)
     inside = tasks.present[:, 1:]
     assert (steps[inside] >= 1).all()
-    assert (steps <= strides[:, None])[inside].all()
     whole = tasks.known.all(dim=2)
     lengths = tasks.present.sum(dim=1)
-    between = whole[:, 0] & whole[torch.arange(4000), lengths - 1]
-    short = (steps < strides[:, None]) & inside
-    assert not short[~between].any()
+    between = whole[:, 0] & whole[torch.arange(8000), lengths - 1]
+    short, far = (
+        compared & inside for compared in (steps < strides[:, None], steps > strides[:, None])
+    )
+    assert not (short | far)[~between].any()
     # A gap is shorter where known frames at the end begin, or between the last two at the begin.
-    at_end = ~whole[:, :-1] & whole[:, 1:]
+    gap_ends = ~whole[:, :-1] & whole[:, 1:]
     begin = whole.int().cumprod(dim=1).sum(dim=1)
-    at_begin = torch.arange(6) == begin[:, None] - 2
-    assert not (short & ~at_end & ~at_begin).any()
+    to_begin = torch.arange(6) == begin[:, None] - 2
+    assert not (short & ~gap_ends & ~to_begin).any()
     some = between & (strides == 8)
-    assert 0.35 < float((short & at_end)[some].any(dim=1).float().mean()) < 0.55
-    lengths_of_short = steps[some][(short & at_end)[some]]
+    assert 0.35 < float((short & gap_ends)[some].any(dim=1).float().mean()) < 0.55
+    lengths_of_short = steps[some][(short & gap_ends)[some]]
     assert sorted(set(lengths_of_short.tolist())) == list(range(1, 8))
+    # Frames beyond both ends of a gap are as far away as it is long, or anywhere.
+    rows = torch.arange(8000)
+    end = (whole & (torch.arange(7) >= begin[:, None])).int().argmax(dim=1)
+    gap = places[rows, end] - places[rows, begin.clamp(min=1) - 1]
+    has_next, has_last = some & (end + 1 < lengths), some & (begin >= 2)
+    behind = places[rows, (end + 1).clamp(max=6)] - places[rows, end]
+    ahead = places[rows, begin.clamp(min=1) - 1] - places[rows, begin.clamp(min=2) - 2]
+    for distances, found in ((behind, has_next), (ahead, has_last)):
+        assert 0.35 < float((distances[found] > 8).float().mean()) < 0.55
+        assert 0.2 < float((distances == gap)[found].float().mean()) < 0.4
+        assert int(distances[found].max()) > 90
+    others = far & ~(torch.arange(6) == end[:, None]) & ~to_begin
+    assert not others.any()
 
 
 def test_types_of_unknown_residues_are_asked_in_design_alone():

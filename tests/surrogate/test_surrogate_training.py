@@ -325,12 +325,36 @@ def test_windows_without_a_known_start_begin_as_often_as_in_equilibrium(tmp_path
     assert (anywhere - 1500).abs().max() < 200
     counts = torch.bincount(first[asked], minlength=120).double()
     assert counts[40:80].sum() == 0
-    wanted = np.concatenate([np.ones(38), weights[:38] / weights.mean()])
-    found = counts[torch.cat([torch.arange(38), torch.arange(80, 118)])].numpy()
+    # Half of the windows of the trajectory without weights go backward, from its last frame on.
+    halves = np.ones(40)
+    halves[[0, 1, 38, 39]] = 0.5
+    wanted = np.concatenate([halves, weights[:38] / weights.mean()])
+    found = counts[torch.cat([torch.arange(40), torch.arange(80, 118)])].numpy()
     assert found.sum() == 4500
     expected = 4500 * wanted / wanted.sum()
-    assert found[38 + 20] == 0
+    assert found[40 + 20] == 0
     assert (np.abs(found - expected) <= 4 * np.sqrt(expected)).all()
+
+
+def test_only_trajectories_at_equilibrium_are_shown_backward(tmp_path: Path):
+    dataset = make_dataset(tmp_path / "dataset", [wobbling_chain(40, 0)])
+    ids = np.zeros(40, dtype=np.int64)
+    for number, sampling in enumerate(("seeded", "reweighted", "equilibrium"), start=1):
+        label = ShardLabel(sampling, "import", "springs", 300.0, LAG_PS, sampling=sampling)
+        weights = np.ones(40) if sampling == "reweighted" else None
+        frames = BeadFrames(TOPOLOGY, wobbling_chain(40, number), ids, LAG_PS, weights=weights)
+        dataset.append_beads(label, frames)
+    settings = tiny_settings(2).model
+    (data,) = read_training_data([dataset], settings, TaskSettings(), 0.0, 0.0, 1)
+    frames = drawn(data.training, 6, torch.zeros(800, dtype=torch.bool)).frames
+    backward = (frames.diff(dim=1) < 0).any(dim=1)
+    shares = [float(backward[frames[:, 0] // 40 == shard].float().mean()) for shard in range(4)]
+    assert shares[1] == shares[2] == 0
+    assert 0.4 < shares[0] < 0.6
+    assert 0.4 < shares[3] < 0.6
+    (data,) = read_training_data([dataset], settings, TaskSettings(), 0.0, 0.5, 1)
+    frames = drawn(data.training, 6, torch.zeros(800, dtype=torch.bool)).frames
+    assert (frames.diff(dim=1) >= 0).all()  # balanced windows would end in rare states
 
 
 def test_weights_count_across_shards_and_single_frames_are_any_frames(tmp_path: Path):

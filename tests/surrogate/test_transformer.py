@@ -71,6 +71,8 @@ def test_padding_does_not_reach_present_frames(
 def test_each_input_reaches_the_answer(network: TrajectoryTransformer, window: WindowInputs):
     x, frames = noisy(), window.reference
     wider = RigidFrames(frames.rotations, 1.1 * frames.origins)
+    unseen = window.own & (torch.arange(TOPOLOGY.n_beads) != 2)
+    window = replace(window, own=unseen)  # of the third bead nothing is known
     changes: dict[str, object] = {
         "lag_ps": 2 * window.lag_ps,
         "temperature_K": window.temperature_K + 20,
@@ -92,6 +94,22 @@ def test_each_input_reaches_the_answer(network: TrajectoryTransformer, window: W
         found["time"] = velocity(network, x, T + 0.05, window)
     for name, changed in found.items():
         assert (changed - answer).abs().max() > 1e-4, name
+
+
+def test_the_template_is_shown_of_unknown_residues_alone(
+    network: TrajectoryTransformer, window: WindowInputs
+):
+    """It would tell the molecules of a training from each other, where it is not needed."""
+    place = torch.arange(TOPOLOGY.n_beads)[:, None]
+    other = replace(window, template_tokens=window.template_tokens + 1.0 * (place != 2))
+    partly = replace(window, own=window.own & (place[:, 0] != 2))
+    hidden = replace(partly, hidden=place[:, 0].expand(4, -1) == 3)
+    with torch.no_grad():
+        for one in (window, partly, hidden):
+            two = replace(one, template_tokens=other.template_tokens)
+            assert torch.equal(
+                velocity(network, noisy(), T, one), velocity(network, noisy(), T, two)
+            )
 
 
 def test_order_of_frames_and_of_residues_matters(

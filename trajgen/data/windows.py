@@ -39,6 +39,31 @@ class Windows:
 
 
 @dataclass(frozen=True)
+class Shifts:
+    """By how many frames cells of windows lie elsewhere than one lag after the cell before.
+
+    Attributes:
+        earlier: frames by which a cell lies before its place; less than a stride, so that cells
+            stay in order.
+        outward: frames by which the first cells lie further back (negative, one number for all of
+            them) and the last ones further on (positive, likewise); as far as their run goes.
+    """
+
+    earlier: Int64[np.ndarray, "windows length"]
+    outward: Int64[np.ndarray, "windows length"]
+
+    @classmethod
+    def none(cls, windows: int, length: int) -> "Shifts":
+        """Return those of evenly spaced windows."""
+        nothing = np.zeros((windows, length), dtype=np.int64)
+        return cls(nothing, nothing)
+
+    def take(self, rows: Int64[np.ndarray, " some"]) -> "Shifts":
+        """Return those of some windows."""
+        return Shifts(self.earlier[rows], self.outward[rows])
+
+
+@dataclass(frozen=True)
 class Runs:
     """Runs of consecutive frames that windows are cut out of.
 
@@ -48,25 +73,29 @@ class Runs:
         lengths: its number of frames.
         intervals_ps: time between its frames.
         weights: how often each frame begins a window, relative to the others; None for alike.
+        reversible: runs that are as likely backwards.
     """
 
     frames: Int64[np.ndarray, " frames"]
     begins: Int64[np.ndarray, " runs"]
     lengths: Int64[np.ndarray, " runs"]
     intervals_ps: Float64[np.ndarray, " runs"]
-    weights: Float64[np.ndarray, " frames"] | None = None
+    weights: Float64[np.ndarray, " frames"] | None
+    reversible: Bool[np.ndarray, " runs"]
 
     @classmethod
     def find(
         cls,
         parts: Sequence[BeadFrames | Timeline],
         chosen: Bool[np.ndarray, " frames"] | None = None,
+        reversible: Bool[np.ndarray, " frames"] | None = None,
     ) -> "Runs":
         """Find the segments of parts with a known time step; frames count through the parts.
 
         Args:
             parts: frames of one molecule, or when they are.
             chosen: frames that may be used; a run ends where one may not.
+            reversible: frames of trajectories that are as likely backwards; None for none.
         """
         runs: list[np.ndarray] = []
         intervals: list[float] = []
@@ -86,6 +115,10 @@ class Runs:
             begins=np.cumsum(lengths) - lengths,
             lengths=lengths,
             intervals_ps=np.array(intervals, dtype=np.float64),
+            weights=None,
+            reversible=np.array(
+                [reversible is not None and bool(reversible[run].all()) for run in runs], dtype=bool
+            ),
         )
 
     def shortest_lag_ps(self) -> float | None:
@@ -115,7 +148,8 @@ class Runs:
         lags_ps: Float64[np.ndarray, " windows"],
         length: int,
         places: Float64[np.ndarray, " windows"],
-        earlier: Int64[np.ndarray, "windows length"] | None = None,
+        shifts: Shifts | None = None,
+        backward: Bool[np.ndarray, " windows"] | None = None,
     ) -> Windows:
         """Draw windows, each start of a lag alike, or by ``weights``.
 
@@ -123,8 +157,8 @@ class Runs:
             lags_ps: wanted lag of each window; a run takes the nearest multiple of its interval.
             length: frames of a window; in a run that is too short, as many as fit.
             places: where among all starts, or among their weights, in [0, 1).
-            earlier: frames by which each cell lies before its place, None for none; less than a
-                stride, so that cells stay in order.
+            shifts: cells that are not a lag apart; None for none.
+            backward: windows that go back in time, where their run is as likely so; None for none.
 
         Raises:
             InputError: no run has a window at a lag.
@@ -147,9 +181,17 @@ class Runs:
         stride, count = strides[row, run], counts[row, run]
         cell = np.arange(length)
         place = np.minimum(cell, count[:, None] - 1) * stride[:, None]
-        if earlier is not None:
-            place = place - earlier
-        inside = self.begins[run][:, None] + first[:, None] + place
+        turned = np.zeros(len(row), dtype=bool) if backward is None else backward
+        turned = turned & self.reversible[run]
+        # Read backwards, a window begins at what was its last frame.
+        last = self.lengths[run] - 1
+        room = np.where(turned, last - first - (count - 1) * stride, first)
+        if shifts is not None:
+            place = place - shifts.earlier
+            after = last - room - np.where(shifts.outward > 0, place, 0).max(axis=1)
+            place = place + np.clip(shifts.outward, -room[:, None], after[:, None])
+        along = room[:, None] + place
+        inside = self.begins[run][:, None] + np.where(turned[:, None], last[:, None] - along, along)
         interval = self.intervals_ps[run]
         return Windows(
             self.frames[inside],

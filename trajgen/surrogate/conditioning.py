@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int64
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from trajgen.data.windows import Shifts
 from trajgen.errors import InputError
 from trajgen.settings import Settings
 
@@ -21,6 +22,9 @@ MOST_CONTEXT = 3
 
 #: Share of windows in which a gap before known frames is shorter than a lag.
 SHORTER_GAPS = 0.5
+#: Share of windows in which the known frames beyond a gap lie further away than a lag; half of them
+#: as far as the gap is long, as in a row of known frames, the others at most so many lags.
+FAR_CONTEXT, FARTHEST_CONTEXT = 0.5, 15
 
 #: Names of the tasks, in the order of their weights.
 TASKS = ("forward", "interpolate", "upsample", "inpaint", "ensemble", "design")
@@ -36,7 +40,8 @@ class TaskSettings(Settings):
         forward: up to three first frames are known, the following ones are asked.
         interpolate: first and last frames are known; the window is cut to a random length, so
             that paths of every length up to the window's are learnt.
-        upsample: every s-th frame is known, for a random s, and sometimes more at the ends.
+        upsample: a gap in a row of known frames: mostly the frames beyond its ends are known too,
+            one lag away or several.
         inpaint: some residues are known over all frames, and the rest is asked, of which up to
             three first frames are known in half of the windows; of any length.
         ensemble: a frame alone, of which nothing is known.
@@ -133,21 +138,6 @@ def interpolate_mask(
     return known
 
 
-def upsample_mask(frames: int, beads: int, factor: int) -> Bool[Tensor, "frames beads"]:
-    """Return the mask of upsampling: the first, every ``factor``-th and the last frame are known.
-
-    Raises:
-        InputError: no frame lies between known ones.
-    """
-    if not 2 <= factor < frames:
-        raise InputError(
-            f"factor is {factor} in a window of {frames} frames; wanted is 2 to {frames - 1}"
-        )
-    known = torch.zeros(frames, beads, dtype=torch.bool)
-    known[::factor] = known[-1] = True
-    return known
-
-
 def inpaint_mask(
     frames: int, residues: Bool[Tensor, " beads"], known_first: int
 ) -> Bool[Tensor, "frames beads"]:
@@ -216,14 +206,15 @@ def draw_masks(
     return Tasks(known, torch.arange(frames) < lengths[:, None], hidden)
 
 
-def shorter_gaps(
+def uneven_times(
     tasks: Tasks, strides: Int64[Tensor, " batch"], generator: torch.Generator
-) -> Int64[Tensor, "batch frames"]:
-    """Draw by how many frames cells lie before their place, so that gaps are shorter than a lag.
+) -> Shifts:
+    """Draw by how many frames cells lie elsewhere than one lag after the cell before.
 
     A stretch of time between known frames is seldom a multiple of the lag at which it is filled:
     what is left over stands before the known frames at its end, and, where a stretch before it was
-    filled likewise, between the known frames at its begin.
+    filled likewise, between the known frames at its begin. Where the stretches beside it are still
+    to be filled, the next known frames are far away.
 
     Args:
         tasks: the tasks of the windows.
@@ -237,13 +228,21 @@ def shorter_gaps(
     # The first of the known frames at the end.
     end = frames - (whole | ~tasks.present).flip(1).int().cumprod(dim=1).sum(dim=1)
     between = ((begin > 0) & (begin < end) & (end < length))[:, None]
-    draws = torch.rand(2, 2, batch, generator=generator)
+    draws = torch.rand(5, 2, batch, generator=generator)
     left_over = strides - (draws[0] * strides).ceil().long().clamp(min=1)
     before, after = torch.where(draws[1] < SHORTER_GAPS, left_over, 0)
+    # The gap is as long as the next ones beside it, or any other length.
+    gap = (end - begin + 1) * strides - before
+    any_length = strides + (draws[2] * FARTHEST_CONTEXT * strides).long()
+    farther = torch.where(draws[3] < 0.5, gap, any_length) - strides
+    far = draws[4] < FAR_CONTEXT
+    back, on = torch.where(far, farther.clamp(min=0), 0)
+    after = torch.where(far[0], 0, after)
     cell = torch.arange(frames)
-    at_end = (cell >= end[:, None]) * before[:, None]
-    at_begin = (cell < begin[:, None] - 1) * after[:, None]
-    return (at_end - at_begin) * between
+    at_begin, at_end = cell < begin[:, None] - 1, cell >= end[:, None]
+    earlier = at_end * before[:, None] - at_begin * after[:, None]
+    outward = (at_end & (cell > end[:, None])) * on[:, None] - at_begin * back[:, None]
+    return Shifts((earlier * between).numpy(), (outward * between).numpy())
 
 
 def _drawn_mask(
@@ -269,17 +268,19 @@ def _drawn_mask(
         if task == "inpaint" and draws[3] < 0.5:
             first = 1 + _below(min(MOST_CONTEXT, length - 1), 2 * draws[3])
         return inpaint_mask(length, residues, first)
-    if task == "upsample" and length > MIN_PATH_FRAMES:
-        factor = 2 + _below(length - 2, draws[0])
-        known = upsample_mask(length, beads, factor)
-        context = _below(min(MOST_CONTEXT, factor - 1), draws[1])
-        known[: 1 + context] |= draws[2] < 0.5
-        known[length - 1 - context :] |= draws[3] < 0.5
-        return known if not bool(known.all()) else upsample_mask(length, beads, factor)
-    length = MIN_PATH_FRAMES + _below(length - MIN_PATH_FRAMES + 1, draws[0])
+    row = task == "upsample"  # frames beyond the ends are known, where the window has room
+    shortest = min(length, MIN_PATH_FRAMES + 2) if row else MIN_PATH_FRAMES
+    length = shortest + _below(length - shortest + 1, draws[0])
     most = min(MOST_CONTEXT, (length - 1) // 2)
-    first, last = 1 + _below(most, draws[1]), 1 + _below(most, draws[2])
+    first, last = (
+        min(most, _of_row(draw) if row else 1 + _below(most, draw)) for draw in draws[1:3]
+    )
     return interpolate_mask(length, beads, first, min(last, length - 1 - first))
+
+
+def _of_row(draw: float) -> int:
+    """Return how many frames are known in a row: at the begin and the end of all there are none."""
+    return 1 if draw < 0.1 else 2 if draw < 0.8 else MOST_CONTEXT
 
 
 def _below(count: int, draw: float) -> int:

@@ -1,9 +1,9 @@
 """Frames between known frames: paths between two of them, and finer time resolution between many.
 
 A gap that no window holds is filled in levels: first a few frames spread over it, then the gaps
-between these. On each level every second gap is filled from its two ends alone, and then the gaps
-between, which also see the frames that were generated on both sides of them: what goes on across a
-known frame, such as a velocity, has no join there.
+between these. On each level every second gap is filled from its two ends and the next known frames
+beyond them, and then the gaps between, which also see the frames that were generated on both sides
+of them: what goes on across a known frame, such as a velocity, has no join there.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from trajgen.surrogate.completing import (
     require_lag,
     require_task,
 )
-from trajgen.surrogate.conditioning import MIN_PATH_FRAMES
+from trajgen.surrogate.conditioning import FARTHEST_CONTEXT, MIN_PATH_FRAMES
 from trajgen.surrogate.surrogate import Surrogate
 from trajgen.work_folder import WorkFolder
 
@@ -205,6 +205,7 @@ def _plan(
             f"context is {settings.context} in windows of {surrogate.settings.window_frames} "
             "frames, which leaves none to generate; choose a smaller context"
         )
+    in_rows = "upsample" in surrogate.molecule.tasks
     plan: list[_Filling] = []
     filled, level = known_first.copy(), 0
     while not filled.all():
@@ -217,7 +218,8 @@ def _plan(
             _require_stride(surrogate, stride, lag_ps)
         for half in (0, 1):
             base = derive_seed(seed, "half level", level, half)
-            plan += _plan_gaps(filled, gaps[half::2], stride, settings.context, base, together)
+            own, context = gaps[half::2], settings.context
+            plan += _plan_gaps(filled, own, stride, context, in_rows, base, together)
         level += 1
     return plan
 
@@ -238,18 +240,17 @@ def _plan_gaps(
     gaps: list[tuple[int, int]],
     stride: int,
     context: int,
+    in_rows: bool,
     seed: int,
     together: int,
 ) -> list[_Filling]:
     """Put frames into gaps, ``stride`` apart, and mark them as filled; see ``_plan``."""
     shapes: dict[tuple[tuple[int, ...], tuple[bool, ...]], list[tuple[int, np.ndarray]]] = {}
-    near = stride * (context - 1)  # frames further away say nothing of a velocity
     for number, (a, b) in enumerate(gaps):
-        low, high = max(a - near, 0), b + near + 1
-        before = low + np.flatnonzero(filled[low : a + 1])
-        after = b + np.flatnonzero(filled[b:high])
+        before = a - _beyond(filled[:a][::-1], stride, context, in_rows)[::-1]
+        after = b + _beyond(filled[b + 1 :], stride, context, in_rows)
         inside = np.arange(a + stride, b, stride)
-        frames = np.concatenate([before[-context:], inside, after[:context]])
+        frames = np.concatenate([before, [a], inside, [b], after])
         shape = (tuple((frames - frames[0]).tolist()), tuple(filled[frames].tolist()))
         shapes.setdefault(shape, []).append((derive_seed(seed, "gap", number), frames))
     plan = []
@@ -262,6 +263,20 @@ def _plan_gaps(
         for _, frames in members:
             filled[frames] = True
     return plan
+
+
+def _beyond(
+    filled: Bool[np.ndarray, " frames"], stride: int, context: int, in_rows: bool
+) -> Int64[np.ndarray, " seen"]:
+    """Return how far from the end of a gap the known frames beyond it are that are seen.
+
+    They are those a lag apart, which say how fast the molecule moves; where there are none, the
+    next one, which says where it came from or goes, if the model knows gaps in rows of frames.
+    """
+    near = 1 + np.flatnonzero(filled[: stride * (context - 1)])[: context - 1]
+    if len(near) or context == 1 or not in_rows:
+        return near
+    return 1 + np.flatnonzero(filled[: stride * FARTHEST_CONTEXT])[:1]
 
 
 def _whole_or_lost(

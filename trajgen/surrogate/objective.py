@@ -15,7 +15,7 @@ from trajgen.surrogate.conditioning import (
     begins_in_equilibrium,
     choose_tasks,
     draw_masks,
-    shorter_gaps,
+    uneven_times,
 )
 from trajgen.surrogate.interpolant import path_point
 from trajgen.surrogate.resolutions import Resolution
@@ -90,7 +90,7 @@ def draw_batch(
     windows = source.windows(frames, places)
     least = resolution.pose_residues
     drawn = draw_masks(chosen, windows.present, residues, least, generator)
-    windows = source.windows(frames, places, shorter_gaps(drawn, windows.strides, generator))
+    windows = source.windows(frames, places, uneven_times(drawn, windows.strides, generator))
     strata = torch.randperm(batch, generator=generator)
     t = (strata + torch.rand(batch, generator=generator)) / batch
     channels = channel_count(resolution.has_torsion.shape[1])

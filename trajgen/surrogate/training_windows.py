@@ -130,11 +130,12 @@ def _read_sources(
     continues = [entry.label.continues for entry in dataset.entries]
     segments = np.concatenate(segments_apart([part.segments for part in parts], continues))
     for_training, for_validation = split_by_segment(segments, validation_fraction, seed)
-    starts = _starts(parts, for_training, settings)
+    reversible = _reversible_frames(dataset)
+    starts = _starts(parts, for_training, reversible, settings)
     if not len(starts.lags_ps):
         logger.warning("too few windows to hold any out: all frames are trained on")
         for_training, for_validation = for_training | True, for_validation & False
-        starts = _starts(parts, for_training, settings)
+        starts = _starts(parts, for_training, reversible, settings)
     if not len(starts.lags_ps):
         raise InputError(_no_window(dataset, parts, settings))
     _warn_of_padding(starts, settings.window_frames)
@@ -144,7 +145,7 @@ def _read_sources(
     usable = np.repeat([bool(own.any()) for own in of_shards], [len(own) for own in of_shards])
 
     def pool(chosen: Bool[np.ndarray, " frames"], weighted: bool) -> WindowPool:
-        runs = Runs.find(parts, chosen)
+        runs = Runs.find(parts, chosen, reversible)
         runs = replace(runs, weights=weights[runs.frames]) if weighted else runs
         served = [runs.serves(lag_ps, settings.window_frames) for lag_ps in starts.lags_ps]
         return WindowPool(runs, starts.lags_ps[served])
@@ -197,6 +198,19 @@ def _equilibrium_weights(dataset: Dataset) -> list[Float64[np.ndarray, " frames"
     return of_shards
 
 
+def _reversible_frames(dataset: Dataset) -> Bool[np.ndarray, " frames"]:
+    """Say which frames lie in trajectories that are as likely backwards.
+
+    Positions along a trajectory at equilibrium are, by detailed balance, whatever the friction; not
+    so where it began anywhere else, or where weights have to make an equilibrium of it.
+    """
+    of_shards = [
+        entry.label.sampling == "equilibrium" and dataset.read_weights(entry) is None
+        for entry in dataset.entries
+    ]
+    return np.repeat(of_shards, [entry.frames for entry in dataset.entries])
+
+
 def _balanced(
     source: WindowSource, resolution: Resolution, balance: float, seed: int
 ) -> WindowSource:
@@ -205,14 +219,20 @@ def _balanced(
     runs = source.starts.runs
     frames = torch.from_numpy(runs.frames)
     weights = start_weights(source.positions, frames, resolution, balance, seed)
-    return replace(source, starts=replace(source.starts, runs=replace(runs, weights=weights)))
+    # Backwards, windows would end in the states that they are to begin in more often.
+    forward_only = np.zeros_like(runs.reversible)
+    balanced = replace(runs, weights=weights, reversible=forward_only)
+    return replace(source, starts=replace(source.starts, runs=balanced))
 
 
 def _starts(
-    parts: Sequence[Timeline], chosen: Bool[np.ndarray, " frames"], settings: SurrogateSettings
+    parts: Sequence[Timeline],
+    chosen: Bool[np.ndarray, " frames"],
+    reversible: Bool[np.ndarray, " frames"],
+    settings: SurrogateSettings,
 ) -> WindowPool:
     """Return the runs of chosen frames, and the lags of the settings that they have windows at."""
-    runs = Runs.find(parts, chosen)
+    runs = Runs.find(parts, chosen, reversible)
     shortest = settings.shortest_lag_ps or runs.shortest_lag_ps()
     longest = settings.longest_lag_ps or runs.longest_lag_ps(settings.window_frames)
     if shortest is None or longest is None or not len(runs.intervals_ps):

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from trajgen.data.stored_positions import StoredPositions
-from trajgen.data.windows import Runs
+from trajgen.data.windows import Runs, Shifts
 from trajgen.errors import InputError
 from trajgen.surrogate.conditioning import KNOWN_START, TaskSettings
 from trajgen.surrogate.surrogate import WindowTimes
@@ -38,12 +38,14 @@ class Places:
     Attributes:
         lags: which lag.
         starts: which start.
+        backward: windows that go back in time, where the trajectory is as likely so.
         from_ensemble: windows that must begin in equilibrium.
         alone: those of a single frame, which may be any frame.
     """
 
     lags: Float64[np.ndarray, " windows"]
     starts: Float64[np.ndarray, " windows"]
+    backward: Bool[np.ndarray, " windows"]
     from_ensemble: Bool[Tensor, " windows"]
     alone: Bool[Tensor, " windows"]
 
@@ -55,8 +57,8 @@ class Places:
         generator: torch.Generator,
     ) -> "Places":
         """Draw where windows lie."""
-        draws = torch.rand(2, len(alone), generator=generator, dtype=torch.float64).numpy()
-        return cls(draws[0], draws[1], from_ensemble, alone)
+        draws = torch.rand(3, len(alone), generator=generator, dtype=torch.float64).numpy()
+        return cls(draws[0], draws[1], draws[2] < 0.5, from_ensemble, alone)
 
 
 @dataclass(frozen=True)
@@ -106,20 +108,20 @@ class WindowSource:
         self,
         length: int,
         places: Places,
-        earlier: Int64[Tensor, "windows frames"] | None = None,
+        shifts: Shifts | None = None,
     ) -> DrawnWindows:
         """Return the windows at some places.
 
         Args:
             length: frames of a window.
             places: where they lie.
-            earlier: frames by which each cell lies before its place, None for none.
+            shifts: cells that are not a lag apart; None for none.
 
         Raises:
             InputError: there are no frames in equilibrium, and a window must begin there.
         """
         count = len(places.lags)
-        moved = np.zeros((count, length), dtype=np.int64) if earlier is None else earlier.numpy()
+        moved = Shifts.none(count, length) if shifts is None else shifts
         frames = np.zeros((count, length), dtype=np.int64)
         present = np.zeros((count, length), dtype=bool)
         times_ps, lag_ps = np.zeros((count, length)), np.zeros(count)
@@ -135,7 +137,9 @@ class WindowSource:
                     "tasks with a known first frame alone"
                 )
             lags = pool.lags_ps[(places.lags[rows] * len(pool.lags_ps)).astype(np.int64)]
-            found = pool.runs.draw(lags, length, places.starts[rows], moved[rows])
+            found = pool.runs.draw(
+                lags, length, places.starts[rows], moved.take(rows), places.backward[rows]
+            )
             alone = places.alone.numpy()[rows]
             one = pool.runs.draw_frames(places.starts[rows])[:, None]
             frames[rows], present[rows] = np.where(alone[:, None], one, found.frames), found.present
