@@ -5,13 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 from test_forward import SETTINGS, STARTS, narrowing
 from toy_chain import LAG_PS, TOPOLOGY, wobbling_chain
 
 from trajgen.errors import InputError
-from trajgen.geometry.superposition import rmsd
+from trajgen.geometry.superposition import rmsd, superpose
 from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.filling import interpolate, upsample
+from trajgen.surrogate.poses import posed_between
 from trajgen.surrogate.surrogate import Surrogate
 
 
@@ -57,6 +59,33 @@ def test_known_frames_come_back_and_the_rest_lies_between(
     assert np.array_equal(positions[0, ::factor], known)
     assert rollouts.alive.all()
     assert rollouts.time_step_ps == 2.0 / factor
+
+
+def test_a_molecule_that_tumbles_and_drifts_goes_on_doing_so_evenly(surrogate: Surrogate):
+    turn = Rotation.from_rotvec([0.0, 0.0, 0.6]).as_matrix().astype(np.float32)
+    known = [STARTS[0]]
+    for _ in range(4):
+        known.append(known[-1] @ turn.T + np.float32(0.5))
+    found = upsample(any_lag(surrogate), np.stack(known), 20, 2.0, SETTINGS, 5).positions_nm[0]
+    first, second = torch.from_numpy(found[:-1]), torch.from_numpy(found[1:])
+    turns = Rotation.from_matrix(superpose(first, second).rotations.double().numpy())
+    # The molecule moves too; poses alone would turn by 0.03 a frame.
+    assert turns.magnitude().max() < 0.2
+    pure = posed_between(
+        torch.from_numpy(np.stack(known[:1] * 3))[None],
+        torch.from_numpy(known[0])[None],
+        torch.from_numpy(known[1])[None],
+        torch.tensor([0.0, 0.5, 1.0]),
+        torch.ones(TOPOLOGY.n_beads),
+    )[0]
+    assert np.abs(pure[[0, 2]].numpy() - np.stack(known[:2])).max() < 1e-5
+    half = Rotation.from_matrix(superpose(pure[0], pure[1]).rotations.double().numpy())
+    np.testing.assert_allclose(half.as_rotvec(), [0.0, 0.0, 0.3], atol=1e-5)
+    nowhere = torch.full((1, TOPOLOGY.n_beads, 3), torch.nan)
+    lost = posed_between(pure[None], nowhere, pure[:1], torch.ones(3), torch.ones(TOPOLOGY.n_beads))
+    assert lost.isnan().all()
+    centres = pure.mean(dim=1)
+    assert torch.allclose(centres[1], centres[[0, 2]].mean(dim=0), atol=1e-5)
 
 
 def test_there_is_no_join_at_known_frames(surrogate: Surrogate):

@@ -30,6 +30,7 @@ from trajgen.surrogate.completing import (
     require_task,
 )
 from trajgen.surrogate.conditioning import FARTHEST_CONTEXT, MIN_PATH_FRAMES
+from trajgen.surrogate.poses import posed_between
 from trajgen.surrogate.surrogate import Surrogate
 from trajgen.work_folder import WorkFolder
 
@@ -153,6 +154,20 @@ class _Filling:
         """The number of frames that are generated, of each path."""
         return len(self.frames) * int((~self.known).sum())
 
+    def posed(
+        self,
+        new_nm: Float32[Tensor, "windows frames sites 3"],
+        known_nm: Float32[Tensor, "windows frames sites 3"],
+        weights: Float32[Tensor, " sites"],
+    ) -> Float32[Tensor, "windows new sites 3"]:
+        """Return the generated frames in poses between those of the known ones around them."""
+        inside = torch.nonzero(~self.known).flatten()
+        before, after = int(inside[0]) - 1, int(inside[-1]) + 1
+        times = (self.frames[0] - self.frames[0, before]).float()
+        shares = times[inside] / times[after]
+        ends = known_nm[:, before], known_nm[:, after]
+        return posed_between(new_nm[:, inside], *ends, shares, weights)
+
 
 def _fill(
     surrogate: Surrogate,
@@ -166,6 +181,7 @@ def _fill(
     """Fill all frames of all paths, level by level."""
     positions = canvas.positions_nm
     paths, residues = len(positions), surrogate.beads.n_beads
+    pose_weights = surrogate.molecule.resolution.pose_sites.cpu().float()
     together = max(1, settings.batch // paths)
     plan = _plan(surrogate, filled, lag_ps, settings, seed, together)
     total, done = int((~filled).sum()), sum(part.n_new for part in plan[: canvas.done])
@@ -184,8 +200,9 @@ def _fill(
                 part.stride * lag_ps,
                 seeds,
                 settings,
-            ).unflatten(0, (paths, len(part.frames)))
-            positions[:, part.frames[:, ~known]] = new[:, :, ~known]
+            )
+            new = part.posed(new, windows, pose_weights).unflatten(0, (paths, len(part.frames)))
+            positions[:, part.frames[:, ~known]] = new
             task.advance(part.n_new)
 
 
