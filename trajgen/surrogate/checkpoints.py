@@ -23,6 +23,7 @@ from trajgen.residues import standard_name
 from trajgen.settings import parse_settings
 from trajgen.surrogate.bead_chain import BeadChain
 from trajgen.surrogate.resolutions import AllHeavyAtoms, AlphaCarbons, Resolution
+from trajgen.surrogate.similar_residues import with_geometry_of_similar
 from trajgen.surrogate.surrogate import Molecule, Surrogate, SurrogateSettings
 from trajgen.surrogate.tokens import TokenScale
 from trajgen.surrogate.transformer import DIMENSIONS, TrajectoryTransformer
@@ -156,15 +157,17 @@ def _chosen(molecules: list[Molecule], structure: Path | None, path: Path) -> Mo
             f"{structure} has {', '.join(dict.fromkeys(strange))}, and no molecule that surrogate "
             f"{path} was trained on has: nothing says how these move; train with one that has them"
         )
-    return _unseen(molecules[0], solute, torch.from_numpy(positions_nm))
+    return _unseen(molecules, solute, torch.from_numpy(positions_nm))
 
 
-def _unseen(known: Molecule, solute: Solute, positions_nm: Tensor) -> Molecule:
-    """Return a molecule of which only a structure is known, all else being that of another."""
+def _unseen(molecules: list[Molecule], solute: Solute, positions_nm: Tensor) -> Molecule:
+    """Return a molecule of which only a structure is known, all else being that of others."""
+    known = molecules[0]
     if isinstance(known.resolution, AllHeavyAtoms):
         atoms, kept = solute.topology.without_hydrogens()
         sites_nm = positions_nm[list(kept)]
-        heavy = AllHeavyAtoms.measure(atoms, sites_nm[None])
+        seen = [m.resolution for m in molecules if isinstance(m.resolution, AllHeavyAtoms)]
+        heavy = with_geometry_of_similar(AllHeavyAtoms.measure(atoms, sites_nm[None]), seen)
         return replace(known, resolution=heavy, template_nm=sites_nm - sites_nm.mean(dim=0))
     sites_nm = positions_nm[list(solute.bead_atoms)]
     chain = None if known.chain is None else _chain_like(known.chain, solute.beads, sites_nm)
