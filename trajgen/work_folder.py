@@ -3,7 +3,6 @@
 ``run.json`` says what the result follows from; what else lies in it, the work itself knows.
 """
 
-import fcntl
 import os
 import re
 import weakref
@@ -14,6 +13,7 @@ from typing import Any
 
 from trajgen.errors import InputError
 from trajgen.files import read_json, refuse_existing, write_json
+from trajgen.folder_lock import lock_folder
 
 
 class WorkFolder:
@@ -96,16 +96,8 @@ class WorkFolder:
         """Keep other processes out; the lock goes with the process, however it ends."""
         if self._lock is not None:
             return
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise InputError(
-                f"another process is at work in {self.path}; wait for its end, or end it"
-            ) from error
-        self._lock = descriptor
-        weakref.finalize(self, os.close, descriptor)
+        self._lock = lock_folder(self.path)
+        weakref.finalize(self, os.close, self._lock)
 
     def _require_same(self) -> None:
         if not self._run.is_file():

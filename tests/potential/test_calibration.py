@@ -1,5 +1,6 @@
 """Disagreement beside error: known values of springs, and reasons where there is nothing to say."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,12 +80,22 @@ def test_frames_of_a_segment_are_not_taken_for_independent_ones() -> None:
     assert [group["standard_error"] for group in few["groups"]] == [None] * BINS
 
 
+def test_frames_without_weight_are_not_judged() -> None:
+    known = labels(1600)
+    apart = (np.arange(1600) % 2 == 0) | (np.arange(1600) >= 1200)  # and whole segments with them
+    weights = torch.where(torch.from_numpy(apart), known.weights, 0.0)
+    groups = judged(STIFFNESS, replace(known, weights=weights), length=40)["groups"]
+    alone = judged(STIFFNESS, known.take(np.flatnonzero(apart)))["groups"]
+    assert [group["error"] for group in groups] == [group["error"] for group in alone]
+    assert all(group["standard_error"] > 0 for group in groups)
+
+
 @pytest.mark.parametrize(
     ("stiffness", "frames", "reason"),
     [
         ((1.0,), 100, "1 network; a disagreement takes two or more"),
         ((), 100, "0 networks"),
-        (STIFFNESS, 2 * LEAST_FRAMES - 1, "only 19 frames are held out"),
+        (STIFFNESS, 2 * LEAST_FRAMES - 1, "only 19 frames with a weight are held out"),
     ],
 )
 def test_what_cannot_be_said_has_a_reason(

@@ -107,6 +107,12 @@ def test_frames_are_split_again_as_they_were(tmp_path, regions):
     split = split_frames(dataset, read_labelled_frames(dataset), stages, n_old_stages=1)
     np.testing.assert_array_equal(split.train_old, np.flatnonzero(in_train))
     np.testing.assert_array_equal(split.validation_old, np.flatnonzero(in_validation))
+    lone = (Stage(5, 0.2, tuple(shards[:2])), Stage(6, 0.1, tuple(shards[2:])))
+    frames = read_labelled_frames(dataset)
+    of_last = np.flatnonzero(frames.shards == 2)
+    kept = np.delete(np.arange(len(frames.shards)), of_last[1:])
+    single = replace(frames, frames=frames.frames.take(kept), shards=frames.shards[kept])
+    assert len(split_frames(dataset, single, lone, n_old_stages=1).train_new) == 1
     everything = np.concatenate([split.train, split.validation])
     assert sorted(everything) == list(range(stretched.n_frames + 2 * bent.n_frames))
     assert split.train_new.min() >= stretched.n_frames

@@ -1,11 +1,14 @@
 """Simulations: densities, temperature, seeds, company of other chains, and chains that break."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from dynamics_fields import PairField, pair_starts, z_of
 from potential_molecules import TEMPERATURE_K, grow_chains
 
+from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError
 from trajgen.potential.dynamics import simulation as loop
 from trajgen.potential.dynamics.force_field import force_field
@@ -13,7 +16,7 @@ from trajgen.potential.dynamics.noise import NOISE_BLOCK, ChainNoise
 from trajgen.potential.dynamics.outcome import log_outcome, report_of
 from trajgen.potential.dynamics.settings import SimulationSettings
 from trajgen.potential.dynamics.simulate import simulate
-from trajgen.potential.dynamics.simulation import Simulation
+from trajgen.potential.dynamics.simulation import Simulation, _warn_of_chains
 from trajgen.potential.dynamics.temperature import KineticTemperature, warn_after
 from trajgen.potential.potential import Potential
 from trajgen.progress import Progress, ProgressTask
@@ -406,3 +409,11 @@ def test_progress_is_told_all_steps(make_potential):
     settings = SimulationSettings(steps=34, save_every=10)
     simulate(make_potential().float(), starts, settings, seed=1, progress=Listener())
     assert told == [10, 10, 10]
+
+
+def test_of_several_chains_it_is_said_that_nothing_holds_them(caplog):
+    chain = BeadTopology.from_residues(("GLY", "ALA", "GLY", "ALA"))
+    _warn_of_chains(chain)
+    assert caplog.text == ""
+    _warn_of_chains(replace(chain, chains=(0, 0, 1, 1), bonds=((0, 1), (2, 3))))
+    assert "the 2 chains of the molecule are held together by nothing but" in caplog.text

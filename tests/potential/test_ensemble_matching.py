@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -226,6 +227,32 @@ def test_the_card_tells_of_it_and_the_last_average_is_kept(tmp_path):
     assert all(np.isfinite(row["gap"]) for row in card["curve"])
 
 
+def test_all_frames_at_equilibrium_stand_for_it(tmp_path):
+    """Also those that are held out from force matching, and those without forces."""
+    frames, more = labelled_frames(), labelled_frames(90)
+    dataset = write_dataset(tmp_path / "data", frames, replace(more, forces=None))
+    card = read_json(fit_potential(dataset, tmp_path / "out", matching(), 3, CPU) / "card.json")
+    assert card["n_frames"] == {"train": 48, "validation": 12}
+    assert card["ensemble_frames"] == 150
+
+
+def test_the_priors_are_checked_at_the_step_of_the_ensemble_only_where_it_is_matched(tmp_path):
+    from trajgen.potential.fit import _dynamics
+
+    potential = Potential.load(
+        fit_potential(write_dataset(tmp_path / "data", labelled_frames()), tmp_path / "out",
+                      small(steps=2), 3, CPU), CPU,
+    )  # fmt: skip
+    usual = SimulationSettings().time_step_ps
+    assert _dynamics(potential, None).time_step_ps == usual
+    assert _dynamics(potential, EnsembleSettings()).time_step_ps > usual
+
+
+def test_dynamics_without_friction_is_refused():
+    with pytest.raises(ValueError, match="greater than 0"):
+        EnsembleSettings(friction_per_ps=0.0)
+
+
 def test_it_is_left_out_where_a_shard_was_seeded(tmp_path):
     frames = labelled_frames()
     dataset = Dataset.create(tmp_path / "data", DatasetHeader(frames.topology))
@@ -234,6 +261,7 @@ def test_it_is_left_out_where_a_shard_was_seeded(tmp_path):
         dataset.append_beads(label, frames)
     card = read_json(fit_potential(dataset, tmp_path / "out", matching(), 3, CPU) / "card.json")
     assert not card["ensemble_matched"]
+    assert card["ensemble_frames"] == 0
     assert all(row["gap"] is None for row in card["curve"])
 
 

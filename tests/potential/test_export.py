@@ -239,6 +239,21 @@ def test_several_beads_of_a_residue_and_several_chains_keep_their_places(make_po
     assert [(a.index, b.index) for a, b in topology.bonds()] == [(0, 1), (0, 2)]
 
 
+def test_residues_with_insertion_codes_stay_apart():
+    from trajgen.potential.export import _openmm_topology
+
+    beads = BeadTopology(
+        names=("CA",) * 4,
+        residues=("ALA", "GLY", "GLY", "TRP"),
+        residue_numbers=(52, 52, 52, 53),  # 52, 52A, 52B, 53
+        chains=(0,) * 4,
+        bonds=((0, 1), (1, 2), (2, 3)),
+    )
+    residues = list(_openmm_topology(beads).residues())
+    assert [residue.name for residue in residues] == ["ALA", "GLY", "GLY", "TRP"]
+    assert [residue.id for residue in residues] == ["52", "52", "52", "53"]
+
+
 def test_what_is_exported_does_not_follow_later_training(make_potential):
     potential, x = make_potential(), start()
     atoms = make_atoms(x)
@@ -301,6 +316,11 @@ def test_a_force_is_never_pickled(make_potential):
     system, _ = openmm_system(make_potential(), CPU)
     with pytest.raises(openmm.OpenMMException, match="could not be pickled"):
         openmm.XmlSerializer.serialize(system)
+
+
+def test_a_path_may_be_text(make_potential, tmp_path):
+    make_potential().save(tmp_path / "potential", {})
+    assert ase_calculator(str(tmp_path / "potential"), CPU) is not None
 
 
 def test_a_path_without_a_potential_is_refused(tmp_path):

@@ -12,12 +12,14 @@ import pytest
 import torch
 from potential_molecules import TEMPERATURE_K, make_frames, write_dataset
 
+from trajgen.checkpoint import training_folder
 from trajgen.data.records import BeadFrames
 from trajgen.data.splits import split_by_segment
 from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
 from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError, WorkError
 from trajgen.files import read_json
+from trajgen.folder_lock import held_folder
 from trajgen.geometry.internal import distances
 from trajgen.potential import training as training_module
 from trajgen.potential.batches import batch_of_step
@@ -26,6 +28,7 @@ from trajgen.potential.dynamics.simulate import simulate
 from trajgen.potential.energy import energy_and_forces
 from trajgen.potential.fit import FitSettings, fit_potential
 from trajgen.potential.force_labels import (
+    evaluation_batch,
     make_labels,
     mean_force_error,
     read_labelled_frames,
@@ -195,6 +198,34 @@ def test_the_state_of_another_fit_is_not_taken_over(tmp_path, monkeypatch):
         fit_potential(dataset, tmp_path / "out", small(), seed=1, device=CPU)
     with pytest.raises(InputError, match="of another dataset, seed, start or settings"):
         fit_potential(dataset, tmp_path / "out", small(), seed=2, device=CPU)
+
+
+def test_two_fits_do_not_share_a_folder(tmp_path):
+    dataset = write_dataset(tmp_path / "data", labelled_frames())
+    out = tmp_path / "out"
+    with held_folder(training_folder(out)), pytest.raises(InputError, match="is at work in"):
+        fit_potential(dataset, out, small(), seed=1, device=CPU)
+    assert not training_folder(out).exists()
+    fit_potential(dataset, out, small(steps=2), seed=1, device=CPU)
+
+
+def test_shards_that_continue_a_trajectory_are_one_segment(tmp_path):
+    frames = replace(labelled_frames(), segments=np.zeros(60, dtype=np.int64))
+    dataset = Dataset.create(tmp_path / "data", DatasetHeader(frames.topology))
+    for number, continues in enumerate((False, True, False)):
+        name = f"part{number}"
+        label = ShardLabel(name, "import", "test", TEMPERATURE_K, None, continues=continues)
+        dataset.append_beads(label, frames)
+    segments = read_labelled_frames(dataset).frames.segments
+    assert np.array_equal(segments, np.repeat([0, 0, 1], 60))
+    assert np.array_equal(segments, dataset.read_all_beads().segments)
+
+
+def test_frames_are_evaluated_by_as_many_as_memory_holds():
+    assert evaluation_batch(10) == 1024
+    assert evaluation_batch(100) == 200
+    assert evaluation_batch(300) * 300**2 < 2.1e6
+    assert evaluation_batch(5000) == 1
 
 
 def test_an_output_that_exists_is_left_alone(tmp_path):

@@ -63,6 +63,20 @@ def test_numbers_that_say_the_same_twice_share_the_change():
     np.testing.assert_allclose(doubled @ both, chains @ alone, atol=1e-6)
 
 
+def test_noise_does_not_drive_members_apart():
+    """Two members that say nearly the same, of chains that already are the data."""
+    rng = np.random.default_rng(3)
+    said = rng.normal(size=(6000, 8))
+    row = np.concatenate([said, said + 1e-3 * rng.normal(size=said.shape)], axis=1)
+    chains, data = row[:3000], row[3000:]
+    change, _ = solve_readout(chains, equal(3000), data, equal(3000), 0.01, members=2)
+    first, second = data[:, :8] @ change[:8], data[:, 8:] @ change[8:]
+    assert np.std(first - second) < 0.1
+    assert np.std(first + second) < 0.3
+    together, _ = solve_readout(chains, equal(3000), data, equal(3000), 0.01)
+    assert np.std(data[:, :8] @ together[:8] - data[:, 8:] @ together[8:]) > 1  # what it was
+
+
 def test_shrinkage_keeps_the_readout_where_it_was():
     wanted = np.array([[0.2, 0.0, 0.0]])
     change, _ = solve_readout(normal(5000), equal(5000), wanted, equal(1), 1.0)

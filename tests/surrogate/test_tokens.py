@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -286,3 +288,10 @@ def test_residues_with_borrowed_frames_have_a_scale_of_their_own():
     scaled = scale.normalise(windows, at, torch.tensor([[False], [True]]))
     assert scaled.mean(dim=1).abs().max() < 1e-3
     assert (scaled.std(dim=1) - 1).abs().max() < 1e-2
+
+
+def test_beads_of_several_chains_are_refused():
+    chain = BeadTopology.from_residues(("GLY",) * 6)
+    two = replace(chain, chains=(0, 0, 0, 1, 1, 1), bonds=((0, 1), (1, 2), (3, 4), (4, 5)))
+    with pytest.raises(InputError, match=r"has 2 chains; .* model\.resolution=heavy"):
+        AlphaCarbons(two)

@@ -10,15 +10,18 @@ from trajgen.seeding import derive_seed, numpy_generator
 
 logger = logging.getLogger(__name__)
 
+#: The validation side may hold so many times its share of frames, for the sake of whole segments.
+MOST_HELD_OUT = 1.5
+
 
 def split_by_segment(
     segments: Int64[np.ndarray, " frames"], validation_fraction: float, seed: int
 ) -> tuple[Bool[np.ndarray, " frames"], Bool[np.ndarray, " frames"]]:
     """Return masks of the training and the validation frames.
 
-    Whole segments go to one side, chosen by seed until the validation side holds its share of
-    frames. A single segment cannot be split so: its last frames are held out, which is said in
-    the log, since they are correlated with the ones before.
+    Whole segments go to one side, drawn by seed, as long as the validation side holds at most half
+    more than its share of frames. Where all are longer than that the last frames of the first one
+    drawn are held out, which is said in the log, since they are correlated with the ones before.
 
     Raises:
         InputError: the fraction is not in [0, 1), or fewer than two frames are there.
@@ -32,15 +35,18 @@ def split_by_segment(
     if wanted == 0:
         return ~validation, validation
     ids, lengths = np.unique(segments, return_counts=True)
-    if len(ids) == 1:
-        logger.warning(
-            "the dataset is one segment: its last %d frames are held out, correlated with the rest",
-            wanted,
-        )
-        validation[-wanted:] = True
-        return ~validation, validation
     order = numpy_generator(derive_seed(seed, "split")).permutation(len(ids))
-    before = np.cumsum(lengths[order]) - lengths[order]
-    chosen = order[:-1][before[:-1] < wanted]  # one segment at least stays for training
-    validation = np.isin(segments, ids[chosen])
+    chosen, held_out = [], 0
+    for segment in order[:-1]:  # one segment at least stays for training
+        if held_out < wanted and held_out + lengths[segment] <= MOST_HELD_OUT * wanted:
+            chosen.append(ids[segment])
+            held_out += lengths[segment]
+    if chosen:
+        validation = np.isin(segments, chosen)
+        return ~validation, validation
+    logger.warning(
+        "no segment is short enough to be held out: the last %d frames of %s are, correlated with "
+        "those before", wanted, "the only one" if len(ids) == 1 else "one",
+    )  # fmt: skip
+    validation[np.flatnonzero(segments == ids[order[0]])[-wanted:]] = True
     return ~validation, validation

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from trajgen.potential.committee import Committee
 from trajgen.potential.energy import energy_and_forces
-from trajgen.potential.force_labels import EVALUATION_BATCH, ForceLabels
+from trajgen.potential.force_labels import ForceLabels, evaluation_batch
 from trajgen.seeding import derive_seed, numpy_generator
 
 #: Groups of frames of rising disagreement, and frames that a group has at least.
@@ -46,11 +46,14 @@ def calibrate(
     if members < 2:
         count = f"{members} network{'s' if members != 1 else ''}"
         return {"groups": [], "reason": f"{count}; a disagreement takes two or more"}
-    if labels.n_frames < 2 * LEAST_FRAMES:
-        return {"groups": [], "reason": f"only {labels.n_frames} frames are held out"}
+    counted = np.flatnonzero(labels.weights.cpu().numpy() > 0)
+    if len(counted) < 2 * LEAST_FRAMES:
+        return {"groups": [], "reason": f"only {len(counted)} frames with a weight are held out"}
+    labels, segments = labels.take(counted), segments[counted]
     apart, wrong = [], []
-    for begin in range(0, labels.n_frames, EVALUATION_BATCH):
-        part = labels.take(np.arange(begin, min(begin + EVALUATION_BATCH, labels.n_frames)))
+    at_once = evaluation_batch(labels.residual.shape[-2])
+    for begin in range(0, labels.n_frames, at_once):
+        part = labels.take(np.arange(begin, min(begin + at_once, labels.n_frames)))
         everyone = part.positions_nm.expand(members, *part.positions_nm.shape)
         forces = energy_and_forces(network.member_energies, everyone)[1]
         mean = forces.mean(dim=0)

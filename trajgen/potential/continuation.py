@@ -169,9 +169,14 @@ def split_frames(
         frames = np.flatnonzero(np.isin(labelled.shards, places))
         if not len(frames):
             continue
-        in_train, in_validation = split_by_segment(
-            labelled.frames.segments[frames], stage.validation_fraction, stage.seed
+        in_train, in_validation = (
+            np.ones(len(frames), dtype=bool),
+            np.zeros(len(frames), dtype=bool),
         )
+        if len(frames) > 1:  # a single frame cannot be split, and is trained on
+            in_train, in_validation = split_by_segment(
+                labelled.frames.segments[frames], stage.validation_fraction, stage.seed
+            )
         kind = "old" if number < n_old_stages else "new"
         parts[f"train_{kind}"].append(frames[in_train])
         parts[f"validation_{kind}"].append(frames[in_validation])

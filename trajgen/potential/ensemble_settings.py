@@ -45,7 +45,7 @@ class EnsembleSettings(Settings):
     frames: int = Field(default=256, ge=2)
     steps: int = Field(default=64, ge=1)
     time_step_ps: float | None = Field(default=None, gt=0)
-    friction_per_ps: float = Field(default=0.3, ge=0)
+    friction_per_ps: float = Field(default=0.3, gt=0)
     mass_amu: float = Field(default=12.0, gt=0)
     readout: ReadoutSettings | None = ReadoutSettings()
 

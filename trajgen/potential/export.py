@@ -29,7 +29,7 @@ BEAD_MASS_AMU = 12.0
 
 
 def ase_calculator(
-    potential: Path | Potential, device: torch.device
+    potential: Path | str | Potential, device: torch.device
 ) -> "ase.calculators.calculator.Calculator":
     """Return a calculator of energy (eV) and forces (eV/Å) for ``ase.Atoms`` of the beads.
 
@@ -88,7 +88,7 @@ def ase_calculator(
     return BeadCalculator()
 
 
-def openmm_force(potential: Path | Potential, device: torch.device) -> openmm.PythonForce:
+def openmm_force(potential: Path | str | Potential, device: torch.device) -> openmm.PythonForce:
     """Return a force for an OpenMM system whose particles are the beads in their order.
 
     OpenMM could write such a force to XML only by pickling it, which it refuses here; states and
@@ -114,7 +114,7 @@ def openmm_force(potential: Path | Potential, device: torch.device) -> openmm.Py
 
 
 def openmm_system(
-    potential: Path | Potential, device: torch.device, mass_amu: float = BEAD_MASS_AMU
+    potential: Path | str | Potential, device: torch.device, mass_amu: float = BEAD_MASS_AMU
 ) -> tuple[openmm.System, app.Topology]:
     """Return a system of the beads under the potential, without a box, and its topology::
 
@@ -144,10 +144,10 @@ def openmm_system(
     return system, _openmm_topology(model.topology)
 
 
-def _evaluated(potential: Path | Potential, device: torch.device) -> Potential:
+def _evaluated(potential: Path | str | Potential, device: torch.device) -> Potential:
     """Return a potential of one's own, which what becomes of the given one does not change."""
-    if isinstance(potential, Path):
-        return Potential.load(potential, device)
+    if not isinstance(potential, Potential):
+        return Potential.load(Path(potential), device)
     return copy.deepcopy(potential).to(device).requires_grad_(False).eval()
 
 
@@ -180,12 +180,16 @@ def _openmm_topology(beads: BeadTopology) -> app.Topology:
     atoms = []
     for _, in_chain in groupby(range(beads.n_beads), lambda i: beads.chains[i]):
         chain = topology.addChain()
-        for _, in_residue in groupby(in_chain, lambda i: beads.residue_numbers[i]):
-            bead_indices = list(in_residue)
-            first = bead_indices[0]
-            number = str(beads.residue_numbers[first])
-            residue = topology.addResidue(beads.residues[first], chain, id=number)
-            atoms += [topology.addAtom(beads.names[i], carbon, residue) for i in bead_indices]
+        names: set[str] = set()
+        before: tuple[int, str] | None = None
+        for bead in in_chain:
+            label = (beads.residue_numbers[bead], beads.residues[bead])
+            # A name that comes again is of another residue: of 52A behind 52, both numbered 52.
+            if label != before or beads.names[bead] in names:
+                residue = topology.addResidue(label[1], chain, id=str(label[0]))
+                names, before = set(), label
+            names.add(beads.names[bead])
+            atoms.append(topology.addAtom(beads.names[bead], carbon, residue))
     for i, j in beads.bonds:
         topology.addBond(atoms[i], atoms[j])
     return topology

@@ -9,6 +9,7 @@ the frames are an equilibrium sample, the ensemble is matched as well (``ensembl
 """
 
 import platform
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from trajgen.checkpoint import drop_training_state
+from trajgen.checkpoint import drop_training_state, training_folder
 from trajgen.data.records import BeadFrames
 from trajgen.data.store import Dataset
 from trajgen.device import fix_threads
 from trajgen.files import require_output
+from trajgen.folder_lock import held_folder
 from trajgen.potential.batches import make_pools
 from trajgen.potential.committee import Committee
 from trajgen.potential.continuation import (
@@ -121,39 +123,41 @@ def fit_potential(
     stages = find_stages(dataset, start, seed, settings.training.validation_fraction)
     split = split_frames(dataset, labelled, stages, 0 if start is None else len(start.stages))
     potential, prior_notes = _begin(dataset, shape, settings, start, seed)
-    simulated = _check(potential, labelled.frames, settings, seed, device, progress)
+    matched_to = _ensemble(dataset, settings)
+    dynamics = _dynamics(potential, None if matched_to is None else settings.ensemble)
+    simulated = _check(potential, labelled.frames, settings, dynamics, seed, device, progress)
     use_weights, floor = settings.training.use_frame_weights, settings.training.variance_floor
     labels = make_labels(labelled.frames, potential.priors, use_weights, floor)
     before = None if start is None else _losses_by_kind(potential.network, labels, split)
     training = _prepare(potential.network, labels, split, settings, seed, device, out)
-    if settings.ensemble is not None and is_equilibrium(dataset):
-        known = labelled.frames.take(split.train)
-        frames = EquilibriumFrames.of(known.positions_nm, known.weights)
+    if settings.ensemble is not None and matched_to is not None:
         training.chains = SimulatedChains(
-            potential, frames, settings.ensemble, seed, training.accelerator.device
+            potential, matched_to, settings.ensemble, seed, training.accelerator.device
         )
     identity = _identity(dataset, settings, seed, start)
-    training.run(out, identity, progress)
-    matched = _match_readout(potential, training, settings, progress)
-    if training.writes:
-        if matched is None:
-            potential.network.load_state_dict(training.state.best)
-        after = None if start is None else _losses_by_kind(potential.network, labels, split)
-        card = {
-            "dataset": str(dataset.path),
-            **identity,
-            **_frames_of(labelled, stages, split),
-            "continued": _continued(start, settings.continuation, before, after),
-            "prior_simulation": simulated,
-            "prior_notes": list(prior_notes),
-            "ensemble_matched": training.chains is not None,
-            "readout": None if matched is None else matched.to_dict(),
-            **measure_fit(potential, labels, split.validation, labelled.frames, seed),
-            **training.summary(),
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        }
-        potential.save(out, card)
-        drop_training_state(out)
+    with held_folder(training_folder(out)) if training.writes else nullcontext():
+        training.run(out, identity, progress)
+        matched = _match_readout(potential, training, settings, progress)
+        if training.writes:
+            if matched is None:
+                potential.network.load_state_dict(training.state.best)
+            after = None if start is None else _losses_by_kind(potential.network, labels, split)
+            card = {
+                "dataset": str(dataset.path),
+                **identity,
+                **_frames_of(labelled, stages, split),
+                "continued": _continued(start, settings.continuation, before, after),
+                "prior_simulation": simulated,
+                "prior_notes": list(prior_notes),
+                "ensemble_matched": training.chains is not None,
+                "ensemble_frames": 0 if matched_to is None else len(matched_to.cumulative),
+                "readout": None if matched is None else matched.to_dict(),
+                **measure_fit(potential, labels, split.validation, labelled.frames, seed),
+                **training.summary(),
+                "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            }
+            potential.save(out, card)
+            drop_training_state(out)
     training.end()
     return out
 
@@ -210,20 +214,36 @@ def _check(
     potential: Potential,
     frames: BeadFrames,
     settings: FitSettings,
+    dynamics: SimulationSettings,
     seed: int,
     device: torch.device,
     progress: Progress,
 ) -> dict[str, Any] | None:
     if settings.prior_check is None:
         return None
-    usual, ensemble = SimulationSettings(), settings.ensemble
+    return check_priors(potential, frames, settings.prior_check, dynamics, seed, device, progress)
+
+
+def _ensemble(dataset: Dataset, settings: FitSettings) -> EquilibriumFrames | None:
+    """Return the frames that the ensemble is matched to, None where it is not.
+
+    They are all that stand for it, those without forces and those held out from force matching too.
+    """
+    if settings.ensemble is None or not is_equilibrium(dataset):
+        return None
+    known = read_population_frames(dataset)
+    return EquilibriumFrames.of(known.positions_nm, known.weights)
+
+
+def _dynamics(potential: Potential, ensemble: EnsembleSettings | None) -> SimulationSettings:
+    """Return the dynamics of the longest time step that the potential is going to be run with."""
+    usual = SimulationSettings()
     mass_amu = usual.mass_amu if ensemble is None else ensemble.mass_amu
     # Where bonds are nearly rigid nobody may take the usual step: a warning says so before.
     step_ps = min(usual.time_step_ps, safe_time_step_ps(potential, mass_amu))
     if ensemble is not None:
         step_ps = max(step_ps, ensemble.chosen_time_step_ps(potential))
-    dynamics = SimulationSettings(time_step_ps=step_ps, mass_amu=mass_amu)
-    return check_priors(potential, frames, settings.prior_check, dynamics, seed, device, progress)
+    return SimulationSettings(time_step_ps=step_ps, mass_amu=mass_amu)
 
 
 def _prepare(

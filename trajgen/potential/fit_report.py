@@ -109,7 +109,9 @@ def report_lines(card: dict[str, Any]) -> list[str]:
         lines.append(f"  loss of priors alone    {without:.5g}")
         lines.append(f"  loss with the network   {_loss_text(card)}")
     if card.get("readout"):  # older cards have none
-        lines.append(f"  readout                 {_readout_text(card['readout'])}")
+        lines.append(
+            f"  readout                 {_readout_text(card['readout'], card['settings'])}"
+        )
     lines.append(f"  noise floor             {_floor_text(floor)}")
     lines.append(f"  explained variance      {_explained_text(explained)}")
     lines.append(f"  disagreement            {_calibration_text(card['calibration'])}")
@@ -143,10 +145,12 @@ def _explained_text(explained: dict[str, Any]) -> str:
     return f"{text}, {explained['of_mean_force_percent']:.1f} % of what is not noise"
 
 
-def _readout_text(readout: dict[str, Any]) -> str:
+def _readout_text(readout: dict[str, Any], settings: dict[str, Any]) -> str:
+    asked = settings["ensemble"]["readout"]["shrinkage"]
+    held = f", held back by λ of {readout['shrinkage']:g}" if readout["shrinkage"] > asked else ""
     return (
         f"matched to the ensemble: relative entropy lower by {readout['gained_kT']:.2g} kT, "
-        f"{100 * readout['effective_share']:.0f} % of {readout['samples']} samples effective"
+        f"{100 * readout['effective_share']:.0f} % of {readout['samples']} samples effective{held}"
     )
 
 

@@ -1,14 +1,14 @@
 """What the network is trained on: mapped forces minus the forces of the priors, frame by frame."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from trajgen.data.records import BeadFrames, concatenate
+from trajgen.data.records import BeadFrames, concatenate, join_chunks, segments_apart
 from trajgen.data.store import Dataset
 from trajgen.errors import InputError
 from trajgen.potential.energy import Energy, energy_and_forces
@@ -17,8 +17,9 @@ from trajgen.potential.priors import Priors
 
 logger = logging.getLogger(__name__)
 
-#: Frames at once where nothing is trained, which bounds the memory.
-EVALUATION_BATCH = 1024
+#: Frames at once where nothing is trained, and pairs of beads in them, which bounds the memory: a
+#: pair whose forces are taken holds some 2 kB in a network of the default size.
+EVALUATION_BATCH, EVALUATED_PAIRS = 1024, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,11 @@ def read_labelled_frames(dataset: Dataset) -> LabelledFrames:
             f"dataset {dataset.path} mixes temperatures of {listed} K; a coarse-grained potential "
             "is a free energy at one temperature: fit a dataset of one"
         )
-    parts = [dataset.read_beads(entry) for entry in dataset.entries]
+    read = [dataset.read_beads(entry) for entry in dataset.entries]
+    segments = segments_apart(
+        [part.segments for part in read], [entry.label.continues for entry in dataset.entries]
+    )
+    parts = [replace(part, segments=own) for part, own in zip(read, segments, strict=True)]
     places = [place for place, part in enumerate(parts) if part.forces is not None]
     labelled = [parts[place] for place in places]
     if not labelled:
@@ -108,7 +113,7 @@ def read_labelled_frames(dataset: Dataset) -> LabelledFrames:
     if len(hamiltonians) > 1:
         logger.warning("the dataset mixes the Hamiltonians %s", ", ".join(sorted(hamiltonians)))
     shards = np.repeat(np.array(places, dtype=np.int64), [part.n_frames for part in labelled])
-    return LabelledFrames(concatenate(labelled), shards, temperatures[0])
+    return LabelledFrames(join_chunks(labelled), shards, temperatures[0])
 
 
 def read_population_frames(dataset: Dataset) -> BeadFrames:
@@ -139,6 +144,11 @@ def is_equilibrium(dataset: Dataset) -> bool:
     return not seeded
 
 
+def evaluation_batch(beads: int) -> int:
+    """Return how many frames of so many beads are evaluated at once."""
+    return max(1, min(EVALUATION_BATCH, 2 * EVALUATED_PAIRS // beads**2))
+
+
 def make_labels(
     frames: BeadFrames, priors: Priors, use_weights: bool, variance_floor: float | None = None
 ) -> ForceLabels:
@@ -154,8 +164,9 @@ def make_labels(
     if frames.forces is None:
         raise InputError("the frames have no forces to match")
     positions = torch.from_numpy(frames.positions_nm)
+    at_once = evaluation_batch(frames.topology.n_beads)
     prior = torch.cat(
-        [energy_and_forces(priors, part.double())[1] for part in positions.split(EVALUATION_BATCH)]
+        [energy_and_forces(priors, part.double())[1] for part in positions.split(at_once)]
     )
     residual = torch.from_numpy(frames.forces).double() - prior
     weights = np.ones(frames.n_frames)
@@ -183,8 +194,9 @@ def force_error(
 def mean_force_error(energy: Energy | None, labels: ForceLabels) -> float:
     """Return the loss of an energy over all frames; of no energy at all where None is given."""
     total = 0.0
-    for begin in range(0, labels.n_frames, EVALUATION_BATCH):
-        part = labels.take(np.arange(begin, min(begin + EVALUATION_BATCH, labels.n_frames)))
+    at_once = evaluation_batch(labels.residual.shape[-2])
+    for begin in range(0, labels.n_frames, at_once):
+        part = labels.take(np.arange(begin, min(begin + at_once, labels.n_frames)))
         predicted = torch.zeros_like(part.residual)
         if energy is not None:
             predicted = energy_and_forces(energy, part.positions_nm)[1]

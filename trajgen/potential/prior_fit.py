@@ -59,6 +59,8 @@ MAX_BOND_STIFFNESS = 1_000_000.0
 MAX_ANGLE_STIFFNESS = 2_000.0
 #: Distances that the repulsion is fitted to; further out the attraction of contacts would enter.
 REPULSION_WINDOW_NM = (0.30, 0.60)
+#: Distances that are taken at once, which bounds the memory.
+DISTANCES_AT_ONCE = 10_000_000
 #: The range of σ that is believed.
 SIGMA_RANGE_NM = (0.35, 0.65)
 
@@ -330,14 +332,26 @@ def _set_dihedrals(prior: DihedralPrior, source: _Source) -> list[str]:
 
 
 def _set_repulsion(prior: RepulsionPrior, source: _Source) -> list[str]:
-    apart = distances(source.positions, prior.pairs).numpy()
-    each = np.repeat(source.weights, apart.shape[1])
-    sigma = fit_repulsion(apart.reshape(-1), each, source.settings.min_effective_frames)
+    short, weights = [], []
+    at_once = max(1, DISTANCES_AT_ONCE // max(len(prior.pairs), 1))
+    for part, each in zip(
+        source.positions.split(at_once), _split(source.weights, at_once), strict=True
+    ):
+        apart = distances(part, prior.pairs).numpy()
+        near = apart < REPULSION_WINDOW_NM[1]
+        short.append(apart[near])
+        weights.append(np.broadcast_to(each[:, None], apart.shape)[near])
+    effective = source.settings.min_effective_frames
+    sigma = fit_repulsion(np.concatenate(short), np.concatenate(weights), effective)
     prior.strength[:] = source.kT
     prior.sigma_nm[:] = DEFAULT_SIGMA_NM if sigma is None else sigma
-    if sigma is None and apart.shape[1]:
+    if sigma is None and len(prior.pairs):
         return [f"the repulsion took the default sigma of {DEFAULT_SIGMA_NM} nm"]
     return []
+
+
+def _split(values: np.ndarray, at_once: int) -> list[np.ndarray]:
+    return np.split(values, range(at_once, len(values), at_once))
 
 
 def _note(kind: str, lacking: list[list[int]], what: str) -> list[str]:

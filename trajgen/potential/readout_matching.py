@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
-from scipy.linalg import eigh
+from scipy.linalg import block_diag, eigh
 from scipy.optimize import minimize
 from torch import Tensor
 
@@ -31,6 +31,7 @@ from trajgen.errors import WorkError
 from trajgen.potential.committee import Committee
 from trajgen.potential.ensemble_matching import SimulatedChains
 from trajgen.potential.ensemble_settings import ReadoutSettings
+from trajgen.potential.force_labels import evaluation_batch
 from trajgen.potential.prior_fit import effective_frames
 from trajgen.progress import SILENT, Progress
 
@@ -43,8 +44,6 @@ SMALLEST_VARIANCE = 1e-8
 #: A change that leaves fewer of the effective samples than this share is too large for the means
 #: of the chains to be trusted.
 TRUSTED_SHARE = 0.5
-#: Frames whose readout is taken at once.
-AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,7 @@ def match_readout(
         readout_of(network, chains.frames.positions_nm),
         chains.frames.weights(),
         settings.shrinkage,
+        len(network.networks()),
     )
     network.shift_readout(torch.from_numpy(change))
     return replace(match, wall_seconds=round(time.monotonic() - began, 3))
@@ -125,7 +125,8 @@ def readout_of(
 ) -> Float64[np.ndarray, "frames numbers"]:
     """Return what the energy of the networks is linear in."""
     device = next(network.parameters()).device
-    parts = [network.readout(part.to(device)) for part in positions_nm.split(AT_ONCE)]
+    at_once = evaluation_batch(positions_nm.shape[-2])
+    parts = [network.readout(part.to(device)) for part in positions_nm.split(at_once)]
     return torch.cat(parts).double().cpu().numpy()
 
 
@@ -135,8 +136,13 @@ def solve_readout(
     of_data: Float64[np.ndarray, "frames numbers"],
     data_weights: Float64[np.ndarray, " frames"],
     shrinkage: float,
+    members: int = 1,
 ) -> tuple[Float64[np.ndarray, " numbers"], ReadoutMatch]:
     """Return the change of the readout, in units of kT, and what it comes to.
+
+    The components are those of each member by itself. Among those of all together were some in
+    which members cancel, of hardly any variance: in units of that the smallest noise of a mean is
+    large, and would drive the members apart.
 
     Args:
         of_chains: φ of samples of the present ensemble.
@@ -144,6 +150,7 @@ def solve_readout(
         of_data: φ of frames of the data.
         data_weights: their weights, in any unit.
         shrinkage: λ.
+        members: networks whose numbers stand in a row.
 
     Raises:
         WorkError: φ is not finite.
@@ -154,7 +161,9 @@ def solve_readout(
             "step out by ensemble.readout=null"
         )
     log_weights = np.log(chain_weights / chain_weights.sum())
-    mean, directions = _principal(of_chains, np.exp(log_weights))
+    own = [_principal(part, np.exp(log_weights)) for part in np.split(of_chains, members, axis=1)]
+    mean = np.concatenate([of_member for of_member, _ in own])
+    directions = block_diag(*(of_member for _, of_member in own))
     samples = (of_chains - mean) @ directions
     wanted = (data_weights / data_weights.sum()) @ (of_data - mean) @ directions
     trusted = TRUSTED_SHARE * _effective_share(log_weights)

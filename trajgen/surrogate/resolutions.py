@@ -44,8 +44,15 @@ class AlphaCarbons:
         """Take the beads.
 
         Raises:
-            InputError: fewer than three, of which no rigid frame can be made.
+            InputError: fewer than three, of which no rigid frame can be made, or several chains.
         """
+        chains = len(set(beads.chains))
+        if chains > 1:
+            raise InputError(
+                f"the molecule has {chains} chains; a surrogate of beads makes rigid frames of "
+                "three consecutive beads, and is of one chain: take one, or all atoms by "
+                "model.resolution=heavy"
+            )
         if beads.n_beads < MIN_BEADS:
             raise InputError(
                 f"the molecule has {beads.n_beads} beads; the surrogate makes rigid frames of "

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from trajgen.checkpoint import (
 from trajgen.data.store import Dataset
 from trajgen.errors import InputError
 from trajgen.files import require_output
+from trajgen.folder_lock import held_folder
 from trajgen.progress import SILENT, Progress
 from trajgen.surrogate.trainer import Trainer
 from trajgen.surrogate.training_settings import TrainingSettings, TrainSettings
@@ -72,12 +74,14 @@ def train_surrogate(
         "seed": seed,
     }
     trainer = Trainer(data, settings, seed, accelerator)
-    _restore(trainer, out, identity)
-    _run(trainer, out, identity, progress if accelerator.is_main_process else SILENT)
-    if accelerator.is_main_process:
-        paths = [str(dataset.path) for dataset in datasets]
-        trainer.save(out, {"datasets": paths, **identity})
-        drop_training_state(out)
+    first = accelerator.is_main_process
+    with held_folder(training_folder(out)) if first else nullcontext():
+        _restore(trainer, out, identity)
+        _run(trainer, out, identity, progress if first else SILENT)
+        if first:
+            paths = [str(dataset.path) for dataset in datasets]
+            trainer.save(out, {"datasets": paths, **identity})
+            drop_training_state(out)
     accelerator.wait_for_everyone()
     for tracker in accelerator.trackers:
         tracker.finish()

@@ -1,5 +1,6 @@
 """Chains under way: the one loop that steps them."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from trajgen.data.topology import BeadTopology
 from trajgen.potential.dynamics.force_field import force_field
 from trajgen.potential.dynamics.integrators import make_integrator
 from trajgen.potential.dynamics.noise import NOISE_BLOCK, ChainNoise
@@ -21,6 +23,8 @@ from trajgen.potential.dynamics.tempering import Exchange
 from trajgen.potential.potential import Potential
 from trajgen.progress import ProgressTask
 from trajgen.units import thermal_energy
+
+logger = logging.getLogger(__name__)
 
 
 class Simulation:
@@ -47,6 +51,7 @@ class Simulation:
         numbers = range(len(starts_nm)) if numbers is None else numbers
         require_starts(potential, starts_nm, settings, numbers)
         warn_before(potential, settings)
+        _warn_of_chains(potential.topology)
         self.settings, self.topology = settings, potential.topology
         self.temperatures_K = settings.ladder(settings.temperature_K or potential.temperature_K)
         like = torch.zeros_like(potential.priors.bond.stiffness, requires_grad=False)
@@ -147,3 +152,13 @@ class Simulation:
 def centred(positions_nm: Tensor) -> Tensor:
     """Return chains with their centre at the origin; a potential does not feel where they are."""
     return positions_nm - positions_nm.mean(dim=1, keepdim=True)
+
+
+def _warn_of_chains(topology: BeadTopology) -> None:
+    chains = len(set(topology.chains))
+    if chains > 1:
+        logger.warning(
+            "the %d chains of the molecule are held together by nothing but what the network has "
+            "learnt within its cutoff: chains that part do not come back, and count as they are",
+            chains,
+        )
