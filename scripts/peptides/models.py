@@ -16,14 +16,23 @@ from trajgen.surrogate.training_settings import TrainSettings
 TRAINED, JUDGES = 0, 1
 #: Time between saved frames, ps.
 FINE_PS = 0.1
+#: More optimizer steps than any training has time for: its minutes decide.
+MOST_STEPS = 1_000_000_000
 
 
 def trained(arguments: argparse.Namespace, names: list[str], more: list[str]) -> Path:
-    """Train on the first runs of peptides, once."""
+    """Train on the first runs of peptides, once.
+
+    Args:
+        arguments: those of the command; what its ``--set`` says prevails.
+        names: the peptides.
+        more: settings of the training, ``dotted.key=value``.
+    """
     out: Path = arguments.out / "model"
     if not out.exists():
-        given = ["model.resolution=heavy", f"training.max_minutes={arguments.minutes}", *more]
-        settings = load_settings(TrainSettings, None, [*given, *arguments.set])
+        time = [f"training.max_minutes={arguments.minutes}", f"training.steps={MOST_STEPS}"]
+        given = ["model.resolution=heavy", *time, *more, *arguments.set]
+        settings = load_settings(TrainSettings, None, given)
         datasets = [Dataset.open(arguments.data / name / f"run-{TRAINED}") for name in names]
         device = choose_device(arguments.device)
         train_surrogate(datasets, out, settings, arguments.seed, device, choose_progress())
