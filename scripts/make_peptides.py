@@ -7,11 +7,13 @@ Peptides are built from their sequence with free, charged termini at pH 7, in Am
 implicit solvent GBn2: Langevin dynamics at 350 K with a friction of 0.3 per ps and rigid bonds to
 hydrogens of 3 amu, which carry a step of 4 fs. The runs of each start from the extended chain with
 velocities of their own; after 100 ps that are not kept, a frame is saved every 0.1 ps. The datasets
-are PEPTIDE/run-0, PEPTIDE/run-1 and so on. Killed, the same command goes on where it was.
+are PEPTIDE/run-0, PEPTIDE/run-1 and so on. Killed, the same command goes on where it was; runs that
+are there and have another length, save interval or seed than is asked are refused.
 """
 
 import argparse
 import csv
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from al.executor import ExecutorSettings, ProcessExecutor, TaskResult
+from al.executor import ExecutorSettings, ProcessExecutor, Task, TaskResult
 from al.molecule.build import build_system
 from al.molecule.molecule import Molecule
 from al.molecule.settings import SystemSettings
@@ -53,21 +55,60 @@ def build(name: str, folder: Path) -> Path:
     return system
 
 
-def is_whole(run: Path) -> bool:
-    """Say whether a run is there; a process may be killed before its frames are in the dataset."""
-    return run.is_dir() and bool(Dataset.open(run).entries)
+def missing_tasks(folder: Path, settings: SamplingSettings, seed: int, scratch: Path) -> list[Task]:
+    """Return the tasks of the runs of a peptide that are not there yet, in their order.
+
+    Raises:
+        InputError: a run is there and is not what was asked for.
+    """
+    system = build(folder.name, folder)
+    tasks = sampling_tasks(
+        system, folder.name, settings.replicas, settings.ps, settings, seed, scratch
+    )
+    return [task for task in tasks if not is_whole(run_of(folder, task.name), task)]
 
 
-def keep(
-    folder: Path, system: Path, result: TaskResult, number: int, settings: SamplingSettings
-) -> dict[str, Any]:
-    """Write a run as a dataset, once, and return what it was."""
-    append_samples(folder / f"run-{number}", system, [result], settings)
+def run_of(folder: Path, task_name: str) -> Path:
+    """Return the dataset of a run, whose task ends with its number."""
+    return folder / f"run-{int(task_name.rpartition('-')[2])}"
+
+
+def is_whole(run: Path, task: Task) -> bool:
+    """Say whether a run is there; a process may be killed before its frames are in the dataset.
+
+    Raises:
+        InputError: what is there has another length, save interval or seed than the task.
+    """
+    entries = Dataset.open(run).entries if run.is_dir() else ()
+    if not entries:
+        return False
+    found, wanted = entries[0].label, task.arguments
+    found_ps, found_interval_ps = found.oracle_ps - EQUILIBRATION_PS, found.save_interval_ps or 0.0
+    others = []
+    if not math.isclose(found_ps, wanted["ps"], rel_tol=1e-6):
+        others.append(f"--ps {found_ps:g} instead of {wanted['ps']:g}")
+    if not math.isclose(found_interval_ps, wanted["save_interval_ps"], rel_tol=1e-6):
+        others.append(
+            f"--save-interval-ps {found_interval_ps:g} instead of {wanted['save_interval_ps']:g}"
+        )
+    if found.seed != wanted["seed"]:
+        others.append("another --seed")
+    if others:
+        raise InputError(
+            f"{run} is of {', of '.join(others)}; ask for what is there, or name another --out"
+        )
+    return True
+
+
+def keep(folder: Path, result: TaskResult, settings: SamplingSettings) -> dict[str, Any]:
+    """Write a run of a peptide as a dataset, once, and return what it was."""
+    run, system = run_of(folder, result.name), folder / "system"
+    append_samples(run, system, [result], settings)
     molecule = Molecule.load(system)
     timed_ps, seconds = result.value["timed_ps"], result.value["seconds"]
     return {
         "peptide": folder.name,
-        "run": number,
+        "run": int(run.name.removeprefix("run-")),
         "atoms": molecule.topology.n_atoms,
         "frames": result.value["frames"],
         "ps": result.value["oracle_ps"],
@@ -76,7 +117,25 @@ def keep(
     }
 
 
-def main() -> None:
+def sample(
+    out: Path, names: list[str], settings: SamplingSettings, executor: ProcessExecutor, seed: int
+) -> list[dict[str, Any]]:
+    """Run what is missing of the peptides, and return what each new run was."""
+    scratch = out / "sampling"
+    tasks = {name: missing_tasks(out / name, settings, seed, scratch) for name in names}
+    together = [task for group in tasks.values() for task in group]
+    results = executor.run(together, scratch, "all-atom dynamics", choose_progress(), limited=False)
+    by_name = {result.name: result for result in results}
+    rows = [
+        keep(out / name, by_name[task.name], settings)
+        for name, group in tasks.items()
+        for task in group
+    ]
+    shutil.rmtree(scratch)  # all of it is in the datasets by now
+    return rows
+
+
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--names", nargs="+", metavar="SEQUENCE", help="one-letter codes")
@@ -91,7 +150,11 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file to write the table to")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
     names = arguments.names or read_names(arguments.split, arguments.first, arguments.count)
     settings = SamplingSettings(
         replicas=arguments.runs,
@@ -100,35 +163,7 @@ def main() -> None:
         save_interval_ps=arguments.save_interval_ps,
     )
     executor = ProcessExecutor(ExecutorSettings(workers=arguments.workers, device=arguments.device))
-    scratch = arguments.out / "sampling"
-    tasks = {
-        name: sampling_tasks(
-            build(name, arguments.out / name),
-            name,
-            arguments.runs,
-            arguments.ps,
-            settings,
-            arguments.seed,
-            scratch,
-        )
-        for name in names
-        if not all(is_whole(arguments.out / name / f"run-{run}") for run in range(arguments.runs))
-    }
-    together = [task for group in tasks.values() for task in group]
-    results = executor.run(together, scratch, "all-atom dynamics", choose_progress(), limited=False)
-    by_name = {result.name: result for result in results}
-    rows = [
-        keep(
-            arguments.out / name,
-            arguments.out / name / "system",
-            by_name[task.name],
-            number,
-            settings,
-        )
-        for name, group in tasks.items()
-        for number, task in enumerate(group)
-    ]
-    shutil.rmtree(scratch)  # all of it is in the datasets by now
+    rows = sample(arguments.out, names, settings, executor, arguments.seed)
     if not rows:
         Console().print(f"all of {', '.join(names)} are there")
         return
