@@ -50,7 +50,8 @@ def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
     trained(arguments, [name], [shortest])
     judge = ForwardJudge(arguments, stages, name, unseen=False)
     result: dict[str, Any] = {"forward": judge.rows()}
-    settings = RolloutSettings(evaluations=arguments.evaluations[-1], batch=arguments.batch)
+    count = arguments.evaluations[-1]
+    settings = RolloutSettings(evaluations=count, batch=arguments.batch)
 
     def upsample() -> dict[str, Any]:
         fine = first_ps(read_run(arguments.data, name, JUDGES, FINE_PS), arguments.upsampled_ps)
@@ -58,7 +59,7 @@ def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
             open_model(arguments, name), fine, FACTOR, settings,
             derive_seed(arguments.seed, "upsample"), choose_progress(),
         )  # fmt: skip
-        save_atom_frames(stages.folder / f"{name}-upsampling.safetensors", made)
+        save_atom_frames(stages.folder / f"{name}-upsampling-{count}.safetensors", made)
         return found
 
     def interpolate() -> dict[str, Any]:
@@ -67,11 +68,11 @@ def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
             arguments.paths, settings, derive_seed(arguments.seed, "paths"), choose_progress(),
         )  # fmt: skip
         if made is not None:
-            save_atom_frames(stages.folder / f"{name}-interpolation.safetensors", made)
+            save_atom_frames(stages.folder / f"{name}-interpolation-{count}.safetensors", made)
         return found
 
-    result["upsampling"] = stages(f"{name}-upsampling", upsample)
-    result["interpolation"] = stages(f"{name}-interpolation", interpolate)
+    result["upsampling"] = stages(f"{name}-upsampling-{count}", upsample)
+    result["interpolation"] = stages(f"{name}-interpolation-{count}", interpolate)
     if arguments.pictures is not None:
         draw(arguments, judge)
     return result
@@ -84,10 +85,10 @@ def draw(arguments: argparse.Namespace, judge: ForwardJudge) -> None:
     count = arguments.evaluations[-1]
     made = load_atom_frames(folder / f"{name}-forward-{count}.safetensors")
     forward_picture(out / "forward.png", judges, made, known)
-    paths = folder / f"{name}-interpolation.safetensors"
+    paths = folder / f"{name}-interpolation-{count}.safetensors"
     if paths.is_file():
         path_picture(out / "paths.png", judges, load_atom_frames(paths), known)
-    filled = load_atom_frames(folder / f"{name}-upsampling.safetensors")
+    filled = load_atom_frames(folder / f"{name}-upsampling-{count}.safetensors")
     fine = first_ps(read_run(arguments.data, name, JUDGES, FINE_PS), arguments.upsampled_ps)
     upsampling_picture(out / "upsampling.png", fine, filled, FACTOR)
 
