@@ -16,6 +16,7 @@ goes on at the stage where it was.
 """
 
 import argparse
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from peptides.interpolation import path_scores
 from peptides.judge import ForwardJudge
 from peptides.models import FINE_PS, JUDGES, TRAINED, open_model, trained
 from peptides.pictures import forward_picture, path_picture, upsampling_picture
+from peptides.places import residue_places
 from peptides.redesign import design_scores
 from peptides.sets import first_ps, read_run
 from peptides.upsampling import upsampling_scores
@@ -38,6 +40,9 @@ from trajgen.errors import InputError
 from trajgen.files import write_json
 from trajgen.seeding import derive_seed
 from trajgen.surrogate.completing import RolloutSettings
+
+#: Below the name whose log lines are shown.
+logger = logging.getLogger("trajgen.peptides")
 
 #: One frame in so many is known where the others are filled in.
 FACTOR = 100
@@ -133,6 +138,9 @@ def mean_rows(tables: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, An
 def require_transferable(arguments: argparse.Namespace) -> None:
     """Refuse peptides that share what they must not, or lack what they need.
 
+    A residue that training shows at other places alone is told of, not refused: its side chain is
+    known, how it moves there is not.
+
     Raises:
         InputError: the two sets share a triple, a residue is in no training peptide, or a run is
             missing.
@@ -148,6 +156,12 @@ def require_transferable(arguments: argparse.Namespace) -> None:
             f"--test has the residues {', '.join(unknown)}, which no peptide of --train has: "
             "nothing says how these look and move; choose others"
         )
+    known = residue_places(arguments.train)
+    for name in arguments.test:
+        new = sorted(f"{letter} ({place})" for letter, place in residue_places([name]) - known)
+        if new:
+            text = "%s has residues where no peptide of --train has them: %s"
+            logger.warning(text, name, ", ".join(new))
     wanted = [(name, TRAINED) for name in (*arguments.train, *arguments.test)]
     for name, run in [*wanted, *((name, JUDGES) for name in arguments.test)]:
         folder = arguments.data / name / f"run-{run}"
