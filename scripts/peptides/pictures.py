@@ -55,6 +55,7 @@ def upsampling_picture(path: Path, fine: AtomFrames, made: AtomFrames, factor: i
     """Draw backbone torsions of dynamics, those that were known, and those that were filled in."""
     figure = _figure(9.0, 4.8)
     step_ps = float(fine.time_step_ps or 1.0)
+    made = made.take(made.segments == made.segments[0])  # behind lost frames times are others
     count = min(round(SHOWN_PS / step_ps) + 1, made.n_frames)
     mine, theirs = backbone_torsions(made), backbone_torsions(fine)
     times = np.arange(count) * step_ps
