@@ -18,9 +18,10 @@ goes on at the stage where it was.
 import argparse
 import logging
 from pathlib import Path
+from statistics import fmean, geometric_mean
 from typing import Any
 
-from peptides.forward import columns
+from peptides.forward import RATIOS, columns
 from peptides.interpolation import path_scores
 from peptides.judge import ForwardJudge
 from peptides.models import FINE_PS, JUDGES, TRAINED, open_model, trained
@@ -123,14 +124,17 @@ def run_transfer(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def mean_rows(tables: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Return the mean of each number over tables, where all of them have it."""
+    """Return the mean of each number over tables, where all of them have it.
+
+    That of ratios is geometric: half as fast and twice as fast are as far off.
+    """
     means: dict[str, dict[str, Any]] = {}
     for label in tables[0]:
         rows = [table[label] for table in tables]
+        shared = [n for n in columns(rows) if all(row.get(n) is not None for row in rows)]
         means[label] = {
-            name: sum(row[name] for row in rows) / len(rows)
-            for name in columns(rows)
-            if all(row.get(name) is not None for row in rows)
+            name: (geometric_mean if name in RATIOS else fmean)(row[name] for row in rows)
+            for name in shared
         }
     return means
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from peptides.relaxation import relaxation
 from trajgen.analysis.atom_validity import AtomLimits, atom_validity
 from trajgen.analysis.evaluate import EvaluationSettings, Reference, judge, read_samples
 from trajgen.analysis.evaluation import Evaluation
 from trajgen.analysis.frame_table import FrameTable
 from trajgen.analysis.histograms import jensen_shannon_distance
-from trajgen.analysis.kinetics.autocorrelation import decorrelation_time, torsion_lagged_sums
 from trajgen.analysis.kinetics.evaluate_kinetics import KineticsSettings
 from trajgen.analysis.kinetics.states import StatesFit, fit_states
 from trajgen.data.records import AtomFrames
@@ -29,6 +29,8 @@ NOVELTY_FRAMES = 500
 #: dynamics in thirty breaks the limits for structures, and one in a thousand these.
 LIMITS = AtomLimits(overlap_nm=0.06, polar_overlap_nm=0.08, planar_rad=math.radians(45))
 VALID = ("explosion", "bond", "clash", "chirality", "peptide plane")
+#: Columns of ratios, of which 1/2 and 2 are as far off.
+RATIOS = ("relaxation_ratio",)
 DISTANCES = ("torsions", "backbone", "side_chain", "tica_0", "tica_2d")
 
 
@@ -81,7 +83,7 @@ def scores(
         "frames": frames.n_frames,
         **_distances(evaluation),
         "jensen_shannon_states": _occupancy_distance(table, reference.table, states),
-        **_relaxation(table, reference.table),
+        **relaxation(table, reference.table),
         **_kinetics(evaluation),
         "valid": valid_share(frames),
         **novelty(frames, training),
@@ -111,44 +113,6 @@ def _occupancy_distance(
         found = model.macrostates(model.assign(tics))
         counts.append(np.bincount(found[found >= 0], minlength=model.n_macrostates).astype(float))
     return float(jensen_shannon_distance(counts[0][None], counts[1])[0])
-
-
-def torsions_of(table: FrameTable) -> tuple[np.ndarray, list[str]]:
-    """Return all torsions of the frames, and their names."""
-    parts = [table.features[name] for name in ("backbone", "side_chain") if name in table.features]
-    labels = [label for part in parts for label in part.labels]
-    return np.concatenate([part.values for part in parts], axis=1), labels
-
-
-def _relaxation(table: FrameTable, reference: FrameTable) -> dict[str, Any]:
-    """Return the ratio of relaxation times of torsions to those of the reference, the median.
-
-    Both are looked for up to the same time, half of the shorter of the longest runs: slow torsions
-    would be left out of one side alone otherwise.
-    """
-    if table.time_step_ps is None or table.time_step_ps != reference.time_step_ps:
-        return {"relaxation_ratio": None, "relaxation_reason": "the time steps differ"}
-    times = []
-    longest = min(
-        int(np.unique(one.runs, return_counts=True)[1].max(initial=1)) for one in (table, reference)
-    )
-    step_ps = float(reference.time_step_ps or 1.0)
-    for one in (table, reference):
-        angles, _ = torsions_of(one)
-        blocks = np.zeros(len(angles), dtype=np.int64)
-        sums = torsion_lagged_sums(angles, one.runs, blocks, max(longest // 2, 1))
-        curves = sums.autocorrelation(np.ones(1))
-        times.append([decorrelation_time(curve, step_ps).value for curve in curves.T])
-    ratios = [
-        mine / theirs
-        for mine, theirs in zip(*times, strict=True)
-        if mine is not None and theirs is not None
-    ]
-    return {
-        "relaxation_ratio": float(np.median(ratios)) if ratios else None,
-        "relaxation_torsions": len(ratios),
-        "relaxation_not_measured": len(times[0]) - len(ratios),
-    }
 
 
 def _kinetics(evaluation: Evaluation) -> dict[str, Any]:
@@ -189,7 +153,8 @@ def columns(rows: Sequence[dict[str, Any]]) -> list[str]:
     wanted = [
         "frames", "jensen_shannon_torsions", "jensen_shannon_backbone",
         "jensen_shannon_side_chain", "jensen_shannon_tica_0", "jensen_shannon_tica_2d",
-        "jensen_shannon_states", "relaxation_ratio", "slowest_time_scale_ps",
-        "flux_rank_correlation", "valid", "nearest_training_rmsd_nm", "frames_per_s",
+        "jensen_shannon_states", "relaxation_ratio", "relaxation_log_error",
+        "slowest_time_scale_ps", "flux_rank_correlation", "valid", "nearest_training_rmsd_nm",
+        "frames_per_s",
     ]  # fmt: skip
     return [name for name in wanted if any(name in row for row in rows)]
