@@ -10,9 +10,11 @@ from frames spread over the training run at several numbers of evaluations, upsa
 0.1 ps, and paths between the states that exchange most rarely. ``transfer`` trains on several
 peptides, simulates others and designs their inner residues. Of these the surrogate is given one
 structure and the first frame of a run, from which all replicas start; the two runs of them judge,
-and are the floor. Beside each stand an independent run, the same frames shuffled, a walk among fine
-states of that run, and dynamics of equal wall-clock (``--ns-per-day``). Killed, the same command
-goes on at the stage where it was.
+and are the floor. Each replica is as long as the run that judges, and one frame in so many counts,
+so that as many frames are compared; what depends on time is that of the first replica. Beside each
+stand an independent run, the same frames shuffled, a walk among fine states of that run, and
+dynamics of equal wall-clock (``--ns-per-day``), that of all frames that were generated. Killed, the
+same command goes on at the stage where it was.
 """
 
 import argparse
@@ -212,8 +214,10 @@ def main() -> None:
         )
         command.add_argument("--minutes", type=float, default=30.0, help="training time")
         command.add_argument(
-            "--replicas", type=int, default=10, help="replicas that share the frames"
-        )
+            "--replicas", type=int, default=10,
+            help="rollouts whose frames, together as many as those of the run that judges, count; "
+            "each is as long as that run for transfer, and so many times shorter for one",
+        )  # fmt: skip
         command.add_argument("--evaluations", type=int, nargs="+", default=[20])
         command.add_argument("--batch", type=int, default=64)
         command.add_argument(

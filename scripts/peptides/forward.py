@@ -16,7 +16,7 @@ from trajgen.analysis.frame_table import FrameTable
 from trajgen.analysis.histograms import jensen_shannon_distance
 from trajgen.analysis.kinetics.evaluate_kinetics import KineticsSettings
 from trajgen.analysis.kinetics.states import StatesFit, fit_states
-from trajgen.data.records import AtomFrames
+from trajgen.data.records import AtomFrames, Rollouts
 from trajgen.geometry.superposition import nearest_rmsd
 from trajgen.progress import Progress
 from trajgen.surrogate.completing import RolloutSettings
@@ -46,8 +46,18 @@ def evaluation_settings(interval_ps: float, lag_ps: float) -> EvaluationSettings
 def rollout(
     surrogate: Surrogate, starts: AtomFrames, replicas: int, frames: int,
     settings: RolloutSettings, seed: int, progress: Progress,
-) -> tuple[AtomFrames, dict[str, Any]]:  # fmt: skip
-    """Simulate forward from frames spread over dynamics; return the frames and what they cost."""
+) -> tuple[Rollouts, dict[str, Any]]:  # fmt: skip
+    """Simulate forward from frames spread over dynamics; return the rollouts and what they cost.
+
+    Args:
+        surrogate: the model.
+        starts: dynamics that the starts are taken from.
+        replicas: number of rollouts.
+        frames: frames of each, its start included.
+        settings: how windows are sampled.
+        seed: base of the noise.
+        progress: told of each generated window.
+    """
     chosen = np.linspace(0, starts.n_frames - 1, replicas).astype(np.int64)
     interval_ps = float(starts.time_step_ps or surrogate.lags_ps[0])
     begin = time.perf_counter()
@@ -61,7 +71,7 @@ def rollout(
         "frames_per_s": made / seconds,
         "lost": int((~rollouts.alive[:, -1]).sum()),
     }
-    return rollouts.to_atom_frames(), cost
+    return rollouts, cost
 
 
 def occupancy_states(reference: Reference) -> StatesFit:
@@ -74,17 +84,33 @@ def occupancy_states(reference: Reference) -> StatesFit:
 
 
 def scores(
-    frames: AtomFrames, reference: Reference, states: StatesFit, training: AtomFrames | None
+    frames: AtomFrames,
+    reference: Reference,
+    states: StatesFit,
+    training: AtomFrames | None,
+    consecutive: AtomFrames | None = None,
 ) -> dict[str, Any]:
-    """Return all numbers of a set of frames."""
+    """Return all numbers of a set of frames.
+
+    Args:
+        frames: the set.
+        reference: what it is compared with.
+        states: the states of occupancies.
+        training: frames that a model could replay, None for none.
+        consecutive: where the set has gaps, frames without, for all that depends on time.
+    """
     table = read_samples(frames, reference)
     evaluation = judge(table, reference)
+    timed, of_times = table, evaluation
+    if consecutive is not None:
+        timed = read_samples(consecutive, reference)
+        of_times = judge(timed, reference)
     return {
         "frames": frames.n_frames,
         **_distances(evaluation),
         "jensen_shannon_states": _occupancy_distance(table, reference.table, states),
-        **relaxation(table, reference.table),
-        **_kinetics(evaluation),
+        **relaxation(timed, reference.table),
+        **_kinetics(of_times),
         "valid": valid_share(frames),
         **novelty(frames, training),
     }

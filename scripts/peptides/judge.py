@@ -1,7 +1,6 @@
 """Forward simulation of a peptide beside all that it is compared with, one row each."""
 
 import argparse
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +15,15 @@ from peptides.forward import (
     valid_share,
 )
 from peptides.models import FINE_PS, JUDGES, TRAINED, open_model
-from peptides.sets import WALK_INTERVAL_PS, first_ps, read_run, shuffled, walk_among_states
+from peptides.sets import (
+    WALK_INTERVAL_PS,
+    at_most,
+    first_ps,
+    read_run,
+    shuffled,
+    thinned,
+    walk_among_states,
+)
 from trajgen.analysis.evaluate import Reference, read_reference
 from trajgen.analysis.kinetics.states import StatesFit
 from trajgen.console import choose_progress
@@ -39,8 +46,9 @@ class ForwardJudge:
             arguments: those of the command.
             stages: what is done already.
             name: the peptide.
-            unseen: whether the surrogate was not trained on it. All replicas start from the first
-                frame of its other run then; else from frames spread over it.
+            unseen: whether the surrogate was not trained on it. All replicas then start from the
+                first frame of its other run, and each is as long as the run that judges; else from
+                frames spread over that run, and all together are as long.
         """
         self.arguments, self.stages, self.name, self.unseen = arguments, stages, name, unseen
 
@@ -90,12 +98,22 @@ class ForwardJudge:
 
     @property
     def length(self) -> int:
-        """The frames of each replica, which together are as many as those that judge."""
-        return self.judges.n_frames // self.arguments.replicas
+        """The frames of each replica that count, together as many as those that judge.
 
-    def of(self, frames: AtomFrames) -> dict[str, Any]:
-        """Return the scores of a set of frames."""
-        return scores(frames, self.reference, self.states, self.replayable)
+        Raises:
+            InputError: there are not two for each.
+        """
+        frames, replicas = self.judges.n_frames, self.arguments.replicas
+        if frames < 2 * replicas:
+            raise InputError(
+                f"--replicas is {replicas}, and the run that judges {self.name} has {frames} "
+                f"frames; give at most {frames // 2}"
+            )
+        return frames // replicas
+
+    def of(self, frames: AtomFrames, consecutive: AtomFrames | None = None) -> dict[str, Any]:
+        """Return the scores of a set of frames; of ``consecutive`` ones what depends on time."""
+        return scores(frames, self.reference, self.states, self.replayable, consecutive)
 
     def of_judges(self) -> dict[str, Any]:
         """Return what can be said of the run that judges."""
@@ -121,31 +139,38 @@ class ForwardJudge:
         stage = f"{self.name}-forward-{evaluations}"
 
         def simulate() -> dict[str, Any]:
-            frames, cost = rollout(
+            # One start has to be forgotten by all replicas, so each of them is a whole run.
+            stride = self.arguments.replicas if self.unseen else 1
+            rollouts, cost = rollout(
                 open_model(self.arguments, self.name),
                 self.other.take(slice(1 if self.unseen else None)),
                 self.arguments.replicas,
-                self.length,
+                self.length * stride,
                 RolloutSettings(evaluations=evaluations, batch=self.arguments.batch),
                 derive_seed(self.arguments.seed, f"forward {self.name}", index=evaluations),
                 choose_progress(),
             )
+            frames = rollouts.to_atom_frames()
             save_atom_frames(self.stages.folder / f"{stage}.safetensors", frames)
-            return {**self.of(frames), **cost}
+            if not self.unseen:
+                return {**self.of(frames), **cost}
+            # Times are those of the first: of all frames they would be surer than the floor is.
+            first = frames.take(slice(self.length * stride))
+            return {**self.of(thinned(rollouts, stride), first), **cost}
 
         return self.stages(stage, simulate)
 
     def brief_dynamics(self, evaluations: int) -> dict[str, Any]:
-        """Return the scores of as much dynamics as the rollouts took time for.
+        """Return the scores of as much dynamics as the rollouts took time for, all their frames.
 
-        It counts from the start on, and has every frame that was saved: there are few others.
+        It counts from the start on, and has every frame that was saved, up to as many as judge.
         """
         ns_per_day = self.arguments.ns_per_day
-        length_ps = ns_per_day * 1000 * self.surrogate(evaluations)["seconds"] / 86400
+        time_ps = ns_per_day * 1000 * self.surrogate(evaluations)["seconds"] / 86400
 
         def measure() -> dict[str, Any]:
-            fine = read_run(self.arguments.data, self.name, TRAINED, FINE_PS)
-            frames = replace(first_ps(fine, length_ps), time_step_ps=None)
-            return {**self.of(frames), "length_ps": length_ps}
+            fine = first_ps(read_run(self.arguments.data, self.name, TRAINED, FINE_PS), time_ps)
+            frames = at_most(fine, self.judges.n_frames)
+            return {**self.of(frames), "length_ps": (fine.n_frames - 1) * FINE_PS}
 
         return self.stages(f"{self.name}-equal-time-{evaluations}-{ns_per_day:g}", measure)

@@ -9,7 +9,7 @@ from trajgen.analysis.evaluate import Reference
 from trajgen.analysis.frame_table import slow_coordinates
 from trajgen.analysis.kinetics.states import StateSettings, fit_states
 from trajgen.analysis.kinetics.synthetic import synthetic_trajectories
-from trajgen.data.records import AtomFrames, join_chunks
+from trajgen.data.records import AtomFrames, Rollouts, join_chunks
 from trajgen.data.store import Dataset
 from trajgen.errors import InputError
 from trajgen.seeding import numpy_generator
@@ -38,6 +38,24 @@ def first_ps(frames: AtomFrames, length_ps: float) -> AtomFrames:
     """Return as much of dynamics as so much time holds, two frames at least."""
     count = max(2, 1 + int(length_ps / (frames.time_step_ps or length_ps)))
     return frames.take(slice(count))
+
+
+def thinned(rollouts: Rollouts, stride: int) -> AtomFrames:
+    """Return the last of every ``stride`` frames of each rollout, as far as it is alive."""
+    kept = slice(stride - 1, None, stride)
+    step_ps = None if rollouts.time_step_ps is None else stride * rollouts.time_step_ps
+    return replace(
+        rollouts,
+        positions_nm=rollouts.positions_nm[:, kept],
+        alive=rollouts.alive[:, kept],
+        time_step_ps=step_ps,
+    ).to_atom_frames()
+
+
+def at_most(frames: AtomFrames, count: int) -> AtomFrames:
+    """Return so many frames at most, spread over all; they follow each other no more."""
+    rows = np.linspace(0, frames.n_frames - 1, min(count, frames.n_frames)).round().astype(np.int64)
+    return replace(frames.take(rows), time_step_ps=None)
 
 
 def shuffled(frames: AtomFrames, seed: int) -> AtomFrames:
