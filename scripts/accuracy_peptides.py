@@ -12,9 +12,10 @@ peptides, simulates others and designs their inner residues. Of these the surrog
 structure and the first frame of a run, from which all replicas start; the two runs of them judge,
 and are the floor. Each replica is as long as the run that judges, and one frame in so many counts,
 so that as many frames are compared; what depends on time is that of the first replica. Beside each
-stand an independent run, the same frames shuffled, a walk among fine states of that run, and
-dynamics of equal wall-clock (``--ns-per-day``), that of all frames that were generated. Killed, the
-same command goes on at the stage where it was.
+stand an independent run, the same frames shuffled, a walk among fine states of that run, torsions
+drawn from those that training shows of their residues at their places, which is what ignores
+context (``transfer``), and dynamics of equal wall-clock (``--ns-per-day``), that of all frames that
+were generated. Killed, the same command goes on at the stage where it was.
 """
 
 import argparse
@@ -182,7 +183,8 @@ def triples(names: list[str]) -> set[str]:
 
 def print_forward(title: str, rows: dict[str, dict[str, Any]]) -> None:
     shown = columns(list(rows.values()))
-    table = Table("set", *(name.replace("jensen_shannon_", "JSD ") for name in shown), title=title)
+    heads = (name.replace("jensen_shannon", "JSD").replace("_", " ") for name in shown)
+    table = Table("set", *heads, title=title)
     for label, row in rows.items():
         values = (row.get(name) for name in shown)
         table.add_row(label, *("-" if value is None else f"{value:.3g}" for value in values))

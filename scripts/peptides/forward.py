@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from trajgen.analysis.frame_table import FrameTable
 from trajgen.analysis.histograms import jensen_shannon_distance
 from trajgen.analysis.kinetics.evaluate_kinetics import KineticsSettings
 from trajgen.analysis.kinetics.states import StatesFit, fit_states
+from trajgen.analysis.measures import Distance
 from trajgen.data.records import AtomFrames, Rollouts
 from trajgen.geometry.superposition import nearest_rmsd
 from trajgen.progress import Progress
@@ -31,7 +32,8 @@ LIMITS = AtomLimits(overlap_nm=0.06, polar_overlap_nm=0.08, planar_rad=math.radi
 VALID = ("explosion", "bond", "clash", "chirality", "peptide plane")
 #: Columns of ratios, of which 1/2 and 2 are as far off.
 RATIOS = ("relaxation_ratio",)
-DISTANCES = ("torsions", "backbone", "side_chain", "tica_0", "tica_2d")
+#: Distances of torsions, and of slow coordinates.
+TORSIONS, SLOW = ("torsions", "backbone", "side_chain"), ("tica_0", "tica_2d")
 
 
 def evaluation_settings(interval_ps: float, lag_ps: float) -> EvaluationSettings:
@@ -107,7 +109,7 @@ def scores(
         of_times = judge(timed, reference)
     return {
         "frames": frames.n_frames,
-        **_distances(evaluation),
+        **distance_numbers(evaluation.divergences, (*TORSIONS, *SLOW)),
         "jensen_shannon_states": _occupancy_distance(table, reference.table, states),
         **relaxation(timed, reference.table),
         **_kinetics(of_times),
@@ -116,15 +118,17 @@ def scores(
     }
 
 
-def _distances(evaluation: Evaluation) -> dict[str, Any]:
+def distance_numbers(distances: Iterable[Distance], names: Sequence[str]) -> dict[str, Any]:
+    """Return Jensen-Shannon distances with their intervals.
+
+    A peptide of glycines and alanines has none of side chains.
+    """
     found: dict[str, Any] = {}
-    for name in DISTANCES:
-        try:
-            pooled = evaluation.distance(f"jensen_shannon_{name}").pooled
-        except KeyError:  # a peptide of glycines and alanines has no side chains that turn
-            continue
-        found[f"jensen_shannon_{name}"] = pooled.value
-        found[f"jensen_shannon_{name}_interval"] = [pooled.low, pooled.high]
+    pooled = {distance.name: distance.pooled for distance in distances}
+    for name in (f"jensen_shannon_{name}" for name in names):
+        if name in pooled:
+            found[name] = pooled[name].value
+            found[f"{name}_interval"] = [pooled[name].low, pooled[name].high]
     return found
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from run_folder import Stages
 
+from peptides.context_free import context_free_scores, shown_torsions
 from peptides.forward import (
     evaluation_settings,
     novelty,
@@ -61,6 +62,9 @@ class ForwardJudge:
             "its frames shuffled": stages(f"{name}-shuffled", self.of_shuffled),
             "walk among its states": stages(f"{name}-walk", self.of_walk),
         }
+        if self.unseen:
+            label = "torsions by residue and place"
+            rows[label] = stages(f"{name}-context-free", self.of_context_free)
         for key, value in rows["independent run"].items():
             if key.startswith("reference_"):
                 rows["the run that judges"][key.removeprefix("reference_")] = value
@@ -133,6 +137,17 @@ class ForwardJudge:
         except InputError as error:  # short runs need not carry a model
             return {"reason": str(error)}
         return self.of(walk)
+
+    def of_context_free(self) -> dict[str, Any]:
+        """Return the scores of torsions as the training peptides show them of its residues."""
+        data, interval_ps = self.arguments.data, self.arguments.interval_ps
+        shown = [
+            one
+            for name in self.arguments.train
+            for one in shown_torsions(name, read_run(data, name, TRAINED, interval_ps))
+        ]
+        seed = derive_seed(self.arguments.seed, f"context-free {self.name}")
+        return context_free_scores(self.name, self.reference, shown, seed)
 
     def surrogate(self, evaluations: int) -> dict[str, Any]:
         """Return the scores of rollouts, and what they cost."""
