@@ -191,7 +191,7 @@ def print_forward(title: str, rows: dict[str, dict[str, Any]]) -> None:
     Console(width=200).print(table)
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("one", help="one peptide, all tasks")
@@ -230,7 +230,11 @@ def main() -> None:
         command.add_argument("--device", default="auto", help="cpu, cuda or auto")
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
         command.add_argument("--json", type=Path, help="file to write the numbers to")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
     if odd := [count for count in arguments.evaluations if count < 2 or count % 2]:
         raise InputError(
             f"--evaluations has {odd[0]}; Heun's method takes two a step: give even numbers"

@@ -131,9 +131,9 @@ class ForwardJudge:
         """Return the scores of a walk among fine states of the other run, or why there is none."""
         frames = read_run(self.arguments.data, self.name, TRAINED, WALK_INTERVAL_PS)
         lag = round(self.arguments.interval_ps / WALK_INTERVAL_PS)
-        replicas, seed = self.arguments.replicas, self.arguments.seed
+        replicas, length, seed = self.arguments.replicas, self.length, self.arguments.seed
         try:
-            walk = walk_among_states(frames, self.reference, lag, replicas, self.length, seed)
+            walk = walk_among_states(frames, self.reference, lag, replicas, length, seed)
         except InputError as error:  # short runs need not carry a model
             return {"reason": str(error)}
         return self.of(walk)
@@ -176,7 +176,7 @@ class ForwardJudge:
         return self.stages(stage, simulate)
 
     def brief_dynamics(self, evaluations: int) -> dict[str, Any]:
-        """Return the scores of as much dynamics as the rollouts took time for, all their frames.
+        """Return the scores of as much dynamics as all frames of the rollouts took time for.
 
         It counts from the start on, and has every frame that was saved, up to as many as judge.
         """
