@@ -58,11 +58,18 @@ def assemble(settings: RunSettings, run: Path, progress: Progress) -> Parts:
     """Build the parts of a run."""
     executor = ProcessExecutor(settings.executor)
     system, seed = run / "system", settings.seed
+    learner = SubprocessLearner(run, settings.learner, settings.potential, settings.surrogate, seed)
     return Parts(
-        sampler=MoleculeSampler(run, settings.system, settings.sampling, executor, seed, progress),
-        learner=SubprocessLearner(
-            run, settings.learner, settings.potential, settings.surrogate, seed
+        sampler=MoleculeSampler(
+            run,
+            settings.system,
+            settings.sampling,
+            executor,
+            seed,
+            progress,
+            learner.require_trainable,
         ),
+        learner=learner,
         explorer=TwoGeneratorExplorer(settings.exploration, seed, progress),
         selector=RuleSelector(settings.selection, seed),
         backmapper=ProcessBackmapper(system, settings.backmapping, executor, seed, progress),

@@ -12,11 +12,13 @@ from al.executor import last_line, start_process, stop_process
 from al.ports import Models
 from trajgen.checkpoint import drop_training_state
 from trajgen.data.store import Dataset
+from trajgen.data.topology import AtomTopology
 from trajgen.data.windows import Runs
-from trajgen.errors import WorkError
+from trajgen.errors import InputError, WorkError
 from trajgen.potential.fit import FitSettings
 from trajgen.seeding import derive_seed
 from trajgen.settings import Settings, write_settings
+from trajgen.surrogate.heavy_atoms import HeavyAtoms
 from trajgen.surrogate.training_settings import TrainSettings
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,22 @@ class SubprocessLearner:
         self.fit = fit
         self.train = train
         self.seed = seed
+
+    def require_trainable(self, atoms: AtomTopology) -> None:
+        """Refuse a molecule that no surrogate of the wanted resolution can be of.
+
+        Raises:
+            InputError: the surrogate is of heavy atoms, and these do not hang on chains alone.
+        """
+        if self.train.model.resolution != "heavy":
+            return
+        try:
+            HeavyAtoms.of(atoms.without_hydrogens()[0])
+        except InputError as error:
+            raise InputError(
+                f"surrogate.model.resolution is heavy, but {error}; a run keeps its settings, so "
+                "name another --out as well"
+            ) from error
 
     def learn(self, round: int, dataset: Dataset, folder: Path) -> Models:
         """Train both models of a round; a checkpoint that is there is finished."""

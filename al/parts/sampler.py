@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from al.molecule.settings import SystemSettings
 from al.outcomes import TaskOutcome
 from trajgen.data.frame_files import load_atom_frames
 from trajgen.data.store import Dataset, ShardLabel
+from trajgen.data.topology import AtomTopology
 from trajgen.errors import InputError, WorkError
 from trajgen.files import read_json, refuse_existing, write_json
 from trajgen.progress import Progress
@@ -60,20 +62,29 @@ class MoleculeSampler:
         executor: ProcessExecutor,
         seed: int,
         progress: Progress,
+        require: Callable[[AtomTopology], None],
     ) -> None:
+        """Take the settings, and ``require``, which refuses atoms that later steps cannot take."""
         self.run_folder = run
         self.system = system
         self.settings = settings
         self.executor = executor
         self.seed = seed
         self.progress = progress
+        self.require = require
 
     def sample(self, folder: Path) -> dict[str, Any]:
-        """Build, run all replicas, and write ``dataset/`` and ``reference/``."""
+        """Build, run all replicas, and write ``dataset/`` and ``reference/``.
+
+        Raises:
+            InputError: the system cannot be built, or the rest of the loop cannot take it.
+            WorkError: every replica failed.
+        """
         system = self.run_folder / "system"
         if not system.is_dir():
             logger.info("building the system of %s", self.system.name)
             build_system(self.system, system, Path("/"))
+        self.require(Molecule.load(system).topology)  # now, and not after all dynamics
         chosen = self.settings
         groups = {
             "dataset": (chosen.replicas, chosen.ps),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disulfide import write_bridged_dimer
 from openmm import app, unit
 
 from al.molecule.build import build_system
@@ -176,22 +177,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_disulfide_is_kept(tmp_path: Path) -> None:
-    first = peptide("GCG")
-    names = atom_topology(first.topology).names
-    sulfur = first.positions_nm[names.index("SG")]
-    beta = first.positions_nm[names.index("CB")]
-    # The second chain is the first turned by 180 degrees about an axis beside SG, at right angles
-    # to CB-SG: its SG lies 0.205 nm from that of the first.
-    out = (sulfur - beta) / np.linalg.norm(sulfur - beta)
-    across = np.cross(out, first.positions_nm[names.index("CA")] - beta)
-    across /= np.linalg.norm(across)
-    centre = sulfur + 0.1025 * out
-    relative = first.positions_nm - centre
-    second = centre + 2 * np.outer(relative @ across, across) - relative
-    lines = atom_lines(pdb_lines(first, tmp_path))
-    other = atom_lines(pdb_lines(Structure(first.topology, second), tmp_path))
-    lines = [*lines, "TER", *(line[:21] + "B" + line[22:] for line in other)]
-    write(tmp_path / "a.pdb", lines)
+    write_bridged_dimer(tmp_path / "a.pdb")
     chosen = SystemSettings(name="dimer", pdb="a.pdb", solvent="none")
     build_system(chosen, tmp_path / "s", tmp_path)
     molecule = Molecule.load(tmp_path / "s")
