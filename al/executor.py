@@ -71,6 +71,7 @@ class TaskResult:
         folder: the files that the task wrote; None where it failed.
         value: what the task's function returned.
         reason: why it failed, empty where it did not.
+        record: the file that says so, with which it is not asked again; None where it did not.
     """
 
     name: str
@@ -78,6 +79,7 @@ class TaskResult:
     folder: Path | None
     value: dict[str, Any]
     reason: str
+    record: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -241,8 +243,8 @@ def _read_result(folder: Path, name: str) -> TaskResult | None:
         return TaskResult(name, TaskOutcome.DONE, folder / name, value, "")
     failed = folder / f"{name}.failed.json"
     if failed.is_file():
-        record = read_json(failed)
-        return TaskResult(name, TaskOutcome(record["outcome"]), None, {}, record["reason"])
+        said = read_json(failed)
+        return TaskResult(name, TaskOutcome(said["outcome"]), None, {}, said["reason"], failed)
     return None
 
 

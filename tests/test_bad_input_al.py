@@ -9,6 +9,7 @@ import torch
 
 from al import cli
 from al.assembly import clear_partial, refuse_foreign_folder, settle_settings
+from al.molecule.dynamics import deterministic_platform
 from al.run_settings import load_run_settings
 from trajgen.errors import InputError
 
@@ -124,6 +125,16 @@ def test_what_would_fail_after_hours_is_refused_now(override: str, words: str) -
 def test_a_gpu_that_is_not_there_is_missed_before_the_work(part: str) -> None:
     with pytest.raises(InputError, match="torch sees no GPU"):
         load_run_settings(SMOKE, [f"{part}.device=cuda"])
+
+
+def test_all_atom_dynamics_on_a_gpu_that_is_not_there_is_refused_before_the_work() -> None:
+    try:
+        deterministic_platform("cuda")
+    except InputError:
+        with pytest.raises(InputError, match="device 'cuda' needs the OpenMM platform CUDA"):
+            load_run_settings(SMOKE, ["executor.device=cuda"])
+    else:
+        pytest.skip("this installation has CUDA")
 
 
 def test_save_intervals_that_share_no_lag() -> None:

@@ -74,7 +74,8 @@ def deterministic_platform(device: Device = "cpu") -> tuple[openmm.Platform, dic
     except openmm.OpenMMException as error:
         raise InputError(
             f"device '{device}' needs the OpenMM platform {name}, which this installation lacks; "
-            "use device cpu"
+            "pip install -e '.[cuda]' in the clone adds CUDA, where there is a driver of the GPU; "
+            "or use device cpu"
         ) from error
 
 

@@ -227,7 +227,11 @@ def append_samples(
     molecule = Molecule.load(system)
     done = [result for result in results if result.outcome == TaskOutcome.DONE]
     if not done:
-        raise WorkError(f"all {len(results)} replicas failed; the first said: {results[0].reason}")
+        first = results[0]
+        raise WorkError(
+            f"all {len(results)} replicas failed; the first said: {first.reason}; mend the cause, "
+            f"remove {first.record} and its like, and run the same command again"
+        )
     for result in results:
         if result.outcome != TaskOutcome.DONE:
             logger.warning("replica %s is left out: %s", result.name, result.reason)

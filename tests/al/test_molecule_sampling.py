@@ -18,7 +18,7 @@ from al.molecule.settings import SystemSettings
 from al.parts import sampler
 from al.parts.sampler import SamplingSettings, sample_dataset
 from trajgen.data.frame_files import load_atom_frames
-from trajgen.errors import InputError
+from trajgen.errors import InputError, WorkError
 from trajgen.progress import SILENT
 
 
@@ -168,6 +168,19 @@ def test_two_samplings_do_not_work_in_one_folder(
     with pytest.raises(InputError, match="another al command is at work"):
         sample_to(tmp_path / "data", system)
     lock.release()
+    assert sample_to(tmp_path / "data", system)["frames"] == 2
+
+
+def test_where_every_replica_failed_the_error_says_what_to_remove(
+    system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "data.sampling"
+    with monkeypatch.context() as patch:
+        patch.setattr(sampler, "TASK", "nothing:at_all")
+        with pytest.raises(WorkError, match="all 1 replicas failed") as failed:
+            sample_to(tmp_path / "data", system)
+    assert f"remove {scratch}/replica-000.failed.json and its like" in str(failed.value)
+    (scratch / "replica-000.failed.json").unlink()
     assert sample_to(tmp_path / "data", system)["frames"] == 2
 
 
