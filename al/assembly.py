@@ -11,6 +11,7 @@ from al.executor import ProcessExecutor
 from al.ledger import Ledger, read_events
 from al.lock import FolderLock
 from al.loop import Loop, Parts, evaluated_rounds, planned_steps, run_metrics
+from al.molecule.gpus import usable_gpus
 from al.parts.backmapper import ProcessBackmapper
 from al.parts.evaluator import ReferenceEvaluator
 from al.parts.explorer import TwoGeneratorExplorer
@@ -56,7 +57,7 @@ def run_loop(settings: RunSettings, run: Path, progress: Progress) -> list[str]:
 
 def assemble(settings: RunSettings, run: Path, progress: Progress) -> Parts:
     """Build the parts of a run."""
-    executor = ProcessExecutor(settings.executor)
+    executor = ProcessExecutor(settings.executor, usable_gpus(settings.executor.device))
     system, seed = run / "system", settings.seed
     learner = SubprocessLearner(run, settings.learner, settings.potential, settings.surrogate, seed)
     return Parts(

@@ -70,7 +70,7 @@ def sample(
     save_interval_ps: Annotated[float, typer.Option(help="Time between saved frames, ps.")] = 1.0,
     equilibration_ps: Annotated[float, typer.Option(help="Time before the saved part.")] = 20.0,
     force_map: Annotated[str, typer.Option(help="Force map: aggregate or slice.")] = "aggregate",
-    workers: Annotated[int, typer.Option(help="Processes at a time; 0: one a core.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes at a time; 0: one a core, or a GPU.")] = 0,
     seed: Annotated[int, typer.Option(help="Base of every random draw.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     as_json: JsonOption = False,
@@ -80,6 +80,7 @@ def sample(
     Example: al sample chignolin --ps 1000 --replicas 4 --out data
     """
     from al.executor import ExecutorSettings, ProcessExecutor
+    from al.molecule.gpus import usable_gpus
     from al.parts.sampler import SamplingSettings, sample_dataset
     from trajgen.settings import parse_settings
 
@@ -92,7 +93,8 @@ def sample(
     }
     settings = parse_settings(SamplingSettings, values, "al sample")
     running = {"workers": workers, "device": device}
-    executor = ProcessExecutor(parse_settings(ExecutorSettings, running, "al sample"))
+    chosen = parse_settings(ExecutorSettings, running, "al sample")
+    executor = ProcessExecutor(chosen, usable_gpus(chosen.device))
     summary = sample_dataset(system, out, settings, executor, seed, choose_progress())
     if as_json:
         typer.echo(json.dumps(summary))

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -41,7 +41,8 @@ class ExecutorSettings(Settings):
     """How tasks run on this machine.
 
     Attributes:
-        workers: processes at a time; 0 means one for each core that this process may use.
+        workers: processes at a time; 0 means one for each core that this process may use, or with
+            device cuda one for each GPU. More of them than GPUs share these evenly.
         time_limit_s: a query that takes longer is stopped and counts as timed out. Plain sampling
             has no limit, since it goes on where it stopped.
         device: where all-atom dynamics runs.
@@ -94,17 +95,20 @@ class _Try:
 @dataclass
 class _Running:
     tried: _Try
+    slot: int
     process: subprocess.Popen[bytes]
     log: Path
     deadline: float
 
 
 class ProcessExecutor:
-    """Runs tasks as processes on this machine."""
+    """Runs tasks as processes on this machine, each in one of ``workers`` slots."""
 
-    def __init__(self, settings: ExecutorSettings) -> None:
+    def __init__(self, settings: ExecutorSettings, gpus: Sequence[str] = ()) -> None:
+        """Take the settings, and the names of the GPUs that the slots take in turn."""
         self.settings = settings
-        self.workers = settings.workers or usable_cores()
+        self.gpus = tuple(gpus)
+        self.workers = settings.workers or len(self.gpus) or usable_cores()
 
     def run(
         self,
@@ -131,7 +135,9 @@ class ProcessExecutor:
             try:
                 while waiting or running:
                     while waiting and len(running) < self.workers:
-                        running.append(self._start(waiting.pop(0), folder, limit_s))
+                        taken = {item.slot for item in running}
+                        slot = min(set(range(self.workers)) - taken)
+                        running.append(self._start(waiting.pop(0), slot, folder, limit_s))
                     time.sleep(_POLL_S)
                     shown.advance(0)  # long tasks too are seen to be alive
                     for item in list(running):
@@ -152,16 +158,17 @@ class ProcessExecutor:
             raise WorkError(f"results of {missing} vanished from {folder} while tasks ran")
         return [result for result in results if result is not None]
 
-    def _start(self, tried: _Try, folder: Path, limit_s: float) -> _Running:
+    def _start(self, tried: _Try, slot: int, folder: Path, limit_s: float) -> _Running:
         task = tried.task
         order = folder / f"{task.name}.task.json"
         arguments = {**task.arguments, "attempt": tried.attempt, "device": self.settings.device}
         write_json(order, {"function": task.function, "arguments": arguments})
         log = folder / f"{task.name}.log"
         command = [sys.executable, "-m", "al.executor", str(order), str(folder / task.name)]
+        own = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if self.gpus else {}
         with log.open("ab") as stream:
-            process = start_process(command, stream, threads=1)
-        return _Running(tried, process, log, time.monotonic() + limit_s)
+            process = start_process(command, stream, threads=1, own=own)
+        return _Running(tried, slot, process, log, time.monotonic() + limit_s)
 
     def _end(self, item: _Running, folder: Path) -> _Try | None:
         """Return the next try of a task, None where it is over."""
@@ -195,11 +202,19 @@ class ProcessExecutor:
         return None
 
 
-def start_process(command: Sequence[str], log: Any, threads: int) -> subprocess.Popen[bytes]:
+def start_process(
+    command: Sequence[str], log: Any, threads: int, own: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """Start a child that works with ``threads`` threads and dies with this process.
 
     Call it from the main thread only: on Linux the child is killed when the thread that started
     it ends. Open files marked inheritable (such as the lock of a run) are passed on.
+
+    Args:
+        command: the program and its arguments.
+        log: an open file for what it says.
+        threads: threads of all libraries.
+        own: variables of its environment beside those of this process.
     """
     environment = {
         **os.environ,
@@ -210,6 +225,7 @@ def start_process(command: Sequence[str], log: Any, threads: int) -> subprocess.
         "TRAJGEN_THREADS": str(threads),
         "OPENMM_CPU_THREADS": str(threads),
         ENVIRONMENT_FLAG: "1",
+        **(own or {}),
     }
     parent_pid = os.getpid()
     return subprocess.Popen(

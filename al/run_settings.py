@@ -7,7 +7,7 @@ from pydantic import Field
 
 from al.backmapping.settings import BackmappingSettings
 from al.executor import ExecutorSettings
-from al.molecule.dynamics import deterministic_platform
+from al.molecule.gpus import usable_gpus
 from al.molecule.settings import SystemSettings
 from al.oracle.settings import OracleSettings
 from al.parts.explorer import ExplorationSettings
@@ -113,7 +113,7 @@ def _check_together(settings: RunSettings) -> None:
     _check_times(settings)
     _check_exploration(settings)
     choose_device(settings.learner.device)
-    deterministic_platform(settings.executor.device)
+    usable_gpus(settings.executor.device)
     for name, minutes in (
         ("potential", settings.potential.training.max_minutes),
         ("surrogate", settings.surrogate.training.max_minutes),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from al.executor import ExecutorSettings, ProcessExecutor, Task
+from al.executor import ExecutorSettings, ProcessExecutor, Task, usable_cores
 from al.outcomes import TaskOutcome
 
 
@@ -57,11 +57,14 @@ def task_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
             def sleep(arguments, out):
                 time.sleep(60)
 
+            def gpu(arguments, out):
+                return {"gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}
+
             def full(arguments, out):
                 import errno
                 raise OSError(errno.ENOSPC, "No space left on device", str(out))
 
-            for function in (square, fail_first, fail, refuse, killed, sleep, full):
+            for function in (square, fail_first, fail, refuse, killed, sleep, gpu, full):
                 setattr(module, function.__name__, function)
             sys.modules["al.for_tests"] = module
             """
@@ -130,6 +133,30 @@ def test_a_full_disk_is_no_fault_of_the_task(tmp_path: Path, task_module: str) -
     with pytest.raises(OSError, match="No space left"):
         executor().run([Task("t", f"{task_module}:full", {})], tmp_path / "out", "full")
     assert not (tmp_path / "out" / "t.failed.json").exists()  # asked again after the disk is mended
+
+
+def test_slots_take_the_gpus_in_turn(tmp_path: Path, task_module: str) -> None:
+    tasks = [Task(f"t{number}", f"{task_module}:gpu", {}) for number in range(3)]
+    every = ProcessExecutor(ExecutorSettings(workers=3, device="cuda"), gpus=("5", "GPU-7"))
+    results = every.run(tasks, tmp_path / "side by side", "gpus")
+    assert [result.value["gpu"] for result in results] == ["5", "GPU-7", "5"]
+    one = ProcessExecutor(ExecutorSettings(workers=1, device="cuda"), gpus=("5", "GPU-7"))
+    results = one.run(tasks, tmp_path / "in turn", "gpus")
+    assert [result.value["gpu"] for result in results] == ["5", "5", "5"]  # a slot keeps its GPU
+
+
+def test_tasks_of_a_cpu_see_what_their_parent_sees(
+    tmp_path: Path, task_module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    (result,) = executor().run([Task("t", f"{task_module}:gpu", {})], tmp_path / "out", "gpus")
+    assert result.value["gpu"] == "2,3"
+
+
+def test_by_default_there_is_a_process_for_each_gpu_or_core() -> None:
+    on_gpus = ProcessExecutor(ExecutorSettings(device="cuda"), gpus=("0", "1", "2"))
+    assert on_gpus.workers == 3
+    assert ProcessExecutor(ExecutorSettings()).workers == usable_cores()
 
 
 def test_foreign_functions_are_refused(tmp_path: Path) -> None:
