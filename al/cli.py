@@ -49,6 +49,7 @@ def build(
         "system": str(out),
         "atoms": molecule.topology.n_atoms,
         "residues": len(molecule.topology.residues),
+        "chains": len(set(molecule.topology.chains)),
         "starts": list(molecule.starts),
         "hamiltonian": molecule.settings.hamiltonian,
     }
@@ -56,8 +57,9 @@ def build(
         typer.echo(json.dumps(facts))
     else:
         typer.echo(
-            f"{out}: {facts['atoms']} atoms in {facts['residues']} residues, starts: "
-            f"{', '.join(molecule.starts)}; {facts['hamiltonian']}"
+            f"{out}: {facts['atoms']} atoms in {facts['residues']} residues of {facts['chains']} "
+            f"chain{'s' if facts['chains'] != 1 else ''}, starts: {', '.join(molecule.starts)}; "
+            f"{facts['hamiltonian']}"
         )
 
 

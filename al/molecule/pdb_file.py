@@ -1,8 +1,9 @@
 """The heavy atoms of a protein from a PDB file: what is mended, dropped and refused.
 
 Missing side-chain atoms and terminal oxygens are added (PDBFixer), known modified residues become
-their standard parent, disulfides stay; waters, ions and ligands are dropped with a message. A
-missing stretch of the chain is never invented: it is refused, and the error names the place.
+their standard parent with a message, all chains and disulfides stay; waters, ions and ligands are
+dropped with a message. A missing stretch of the chain is never invented: it is refused, and the
+error names the place.
 """
 
 import logging
@@ -84,7 +85,7 @@ def _open(path: Path) -> PDBFixer:
 def _replace_known(fixer: PDBFixer, path: Path) -> None:
     fixer.findNonstandardResidues()
     for residue, standard in fixer.nonstandardResidues:
-        logger.info("%s: %s becomes %s", path, _label(residue), standard)
+        logger.warning("%s: %s becomes its standard parent %s", path, _label(residue), standard)
     fixer.replaceNonstandardResidues()
 
 
