@@ -1,11 +1,19 @@
-"""The Python example of the README runs as it stands, but for its lengths."""
+"""The Python example of the README runs, but for its lengths, and its commands name settings."""
 
 import re
+import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tiny import Made
+
+from al.run_settings import load_run_settings
+from trajgen.potential.fit import FitSettings
+from trajgen.settings import load_settings, read_yaml
+from trajgen.surrogate.training_settings import TrainSettings
 
 README = Path(__file__).parents[1] / "README.md"
 #: What is made smaller, so that it takes a second.
@@ -31,3 +39,35 @@ def test_the_python_example_runs(
     exec(example, found)
     assert found["dynamics"].positions_nm.shape == (3, 2, 5, 3)
     assert found["rolled"].positions_nm.shape == (3, 9, 5, 3)
+
+
+def test_settings_in_its_commands_are_known() -> None:
+    lines = README.read_text(encoding="utf-8").splitlines()
+    kinds = {"fit": FitSettings, "train": TrainSettings}
+    seen = 0
+    for line in (line for line in lines if re.match(r"trajgen (fit|train) ", line)):
+        words = shlex.split(line, comments=True)
+        changes = [after for word, after in pairwise(words) if word == "--set"]
+        load_settings(kinds[words[1]], None, changes)
+        seen += len(changes)
+    assert seen >= 4
+
+
+def test_a_quickstart_without_what_the_readme_takes_out_is_a_run(tmp_path: Path) -> None:
+    values = read_yaml(README.parent / "configs" / "quickstart.yaml")
+    values["system"] = str(README.parent / "configs" / values["system"])
+    for dotted in (
+        *("selection.max_rmsd_nm", "potential", "surrogate", "evaluation"),
+        *("sampling.equilibration_ps", "oracle.relax_ps", "oracle.release_ps"),
+    ):
+        *parents, last = dotted.split(".")
+        section = values
+        for parent in parents:
+            section = section[parent]
+        del section[last]
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(values))
+    settings = load_run_settings(file, ["oracle.save_interval_ps=1", "sampling.save_interval_ps=1"])
+    assert settings.selection.max_rmsd_nm == 0.6
+    assert set(settings.surrogate.tasks.wanted()) >= {"upsample", "inpaint", "ensemble"}
+    assert settings.evaluation.kinetics is not None
