@@ -11,6 +11,7 @@ from pydantic import Field
 from al.executor import last_line, start_process, stop_process
 from al.ports import Models
 from trajgen.checkpoint import drop_training_state
+from trajgen.data.mapping import alpha_carbon_beads
 from trajgen.data.store import Dataset
 from trajgen.data.topology import AtomTopology
 from trajgen.data.windows import Runs
@@ -19,6 +20,7 @@ from trajgen.potential.fit import FitSettings
 from trajgen.seeding import derive_seed
 from trajgen.settings import Settings, write_settings
 from trajgen.surrogate.heavy_atoms import HeavyAtoms
+from trajgen.surrogate.resolutions import AlphaCarbons
 from trajgen.surrogate.training_settings import TrainSettings
 
 logger = logging.getLogger(__name__)
@@ -66,16 +68,18 @@ class SubprocessLearner:
         """Refuse a molecule that no surrogate of the wanted resolution can be of.
 
         Raises:
-            InputError: the surrogate is of heavy atoms, and these do not hang on chains alone.
+            InputError: it has too few beads, or heavy atoms that do not hang on chains alone.
         """
-        if self.train.model.resolution != "heavy":
-            return
+        resolution = self.train.model.resolution
         try:
-            HeavyAtoms.of(atoms.without_hydrogens()[0])
+            if resolution == "heavy":
+                HeavyAtoms.of(atoms.without_hydrogens()[0])
+            else:
+                AlphaCarbons(alpha_carbon_beads(atoms)[0])
         except InputError as error:
             raise InputError(
-                f"surrogate.model.resolution is heavy, but {error}; a run keeps its settings, so "
-                "name another --out as well"
+                f"surrogate.model.resolution is {resolution}, but {error}; a run keeps its "
+                "settings, so name another --out as well"
             ) from error
 
     def learn(self, round: int, dataset: Dataset, folder: Path) -> Models:

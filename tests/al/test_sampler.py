@@ -18,28 +18,37 @@ class DynamicsBeganError(Exception):
     """Raised in place of all-atom dynamics."""
 
 
-@pytest.mark.parametrize(
-    ("resolution", "ends"), [("heavy", InputError), ("ca", DynamicsBeganError)]
-)
-def test_bonds_across_chains_are_refused_for_heavy_atoms_before_any_dynamics(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resolution: str, ends: type[Exception]
-) -> None:
+@pytest.fixture
+def no_dynamics(monkeypatch: pytest.MonkeyPatch) -> None:
     def begin(*_: object, **__: object) -> None:
         raise DynamicsBeganError
 
     monkeypatch.setattr(ProcessExecutor, "run", begin)
-    pdb = write_bridged_dimer(tmp_path / "dimer.pdb")
-    changes = [
-        f"system={{name: dimer, pdb: {pdb}, solvent: none}}",
-        f"surrogate.model.resolution={resolution}",
-    ]
-    run = tmp_path / "run"
+
+
+def sample(run: Path, *changes: str) -> None:
+    """Begin the sampling of a run."""
     run.mkdir()
-    parts = assemble(load_run_settings(SMOKE, changes), run, SILENT)
-    with pytest.raises(ends) as found:
-        parts.sampler.sample(run)
-    if ends is InputError:
-        message = str(found.value)
-        assert message.startswith("surrogate.model.resolution is heavy, but SG of ")
-        assert message.count("use model.resolution=ca") == 1
-        assert "another --out" in message
+    assemble(load_run_settings(SMOKE, changes), run, SILENT).sampler.sample(run)
+
+
+@pytest.mark.usefixtures("no_dynamics")
+def test_bonds_across_chains_are_refused_for_heavy_atoms_before_any_dynamics(
+    tmp_path: Path,
+) -> None:
+    pdb = write_bridged_dimer(tmp_path / "dimer.pdb")
+    dimer = f"system={{name: dimer, pdb: {pdb}, solvent: none}}"
+    with pytest.raises(InputError) as refused:
+        sample(tmp_path / "heavy", dimer, "surrogate.model.resolution=heavy")
+    message = str(refused.value)
+    assert message.startswith("surrogate.model.resolution is heavy, but SG of ")
+    assert message.count("use model.resolution=ca") == 1
+    assert "another --out" in message
+    with pytest.raises(DynamicsBeganError):
+        sample(tmp_path / "ca", dimer)
+
+
+@pytest.mark.usefixtures("no_dynamics")
+def test_too_few_beads_for_a_surrogate_are_refused_before_any_dynamics(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="resolution is ca, but the molecule has 2 beads"):
+        sample(tmp_path / "run", "system={name: two, sequence: GA, solvent: none}")
