@@ -1,4 +1,4 @@
-"""The sampler of the loop: what later steps cannot take is refused before any dynamics."""
+"""Molecules that a later step of the loop cannot take are refused before any dynamics."""
 
 from pathlib import Path
 
