@@ -23,6 +23,7 @@ from rich.table import Table
 
 from al.executor import ExecutorSettings, ProcessExecutor, Task, TaskResult
 from al.molecule.build import build_system
+from al.molecule.gpus import usable_gpus
 from al.molecule.molecule import Molecule
 from al.molecule.settings import SystemSettings
 from al.parts.sampler import SamplingSettings, append_samples, sampling_tasks
@@ -162,7 +163,8 @@ def main() -> None:
         equilibration_ps=EQUILIBRATION_PS,
         save_interval_ps=arguments.save_interval_ps,
     )
-    executor = ProcessExecutor(ExecutorSettings(workers=arguments.workers, device=arguments.device))
+    running = ExecutorSettings(workers=arguments.workers, device=arguments.device)
+    executor = ProcessExecutor(running, usable_gpus(running.device))
     rows = sample(arguments.out, names, settings, executor, arguments.seed)
     if not rows:
         Console().print(f"all of {', '.join(names)} are there")

@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
+from test_filling import any_lag
 from test_forward import SETTINGS, STARTS
 from toy_chain import LAG_PS, TOPOLOGY
 
@@ -31,13 +33,19 @@ def test_broken_and_unlikely_paths_come_last(surrogate: Surrogate):
     assert (scores[3].valid_share, scores[3].log_likelihood) == (0, None)
 
 
-def test_long_paths_are_judged_window_by_window(surrogate: Surrogate):
-    path = np.concatenate([STARTS, STARTS[:3]])  # windows of six frames: 0 to 5, and 5 to 7
-    settings = SETTINGS
-    parts = [score_path(surrogate, path[a:b], LAG_PS, settings, 1) for a, b in ((0, 6), (5, 8))]
-    whole = score_path(surrogate, path, LAG_PS, settings, 1)
-    mean = np.mean([part.log_likelihood for part in parts])
-    assert abs(whole.log_likelihood - mean) < 1e-3 * abs(mean)
+def test_long_paths_are_judged_as_they_are_filled_in(surrogate: Surrogate):
+    """The frames that say where a path crosses count, and then those between them."""
+    model = any_lag(surrogate)
+    path = interpolate(model, STARTS[0], STARTS[1], 16, 1, 1.0, SETTINGS, 0).positions_nm[0]
+    crossing = score_path(model, path[::3], 3.0, SETTINGS, 1).log_likelihood
+    between = [
+        score_path(model, path[begin : begin + 4], 1.0, SETTINGS, 1).log_likelihood
+        for begin in range(0, 15, 3)
+    ]
+    settings = SETTINGS.model_copy(update={"context": 1})  # gaps then see their ends alone
+    alone = score_path(model, path, 1.0, settings, 1).log_likelihood
+    # Probes differ, and with them the estimates.
+    assert alone == pytest.approx(crossing + sum(between), rel=0.05)
 
 
 def test_the_likelihood_does_not_change_when_frames_are_turned(surrogate: Surrogate):

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from trajgen.data.records import Rollouts
 from trajgen.geometry.validity import check_chain
 from trajgen.seeding import derive_seed, torch_generator
 from trajgen.surrogate.completing import RolloutSettings
-from trajgen.surrogate.conditioning import MIN_PATH_FRAMES, interpolate_mask
+from trajgen.surrogate.filling_plan import filling_plan
 from trajgen.surrogate.surrogate import Surrogate, WindowTimes
 
 
@@ -20,8 +22,8 @@ class PathScore:
 
     Attributes:
         valid_share: share of its frames without a broken bond or a clash of alpha carbons.
-        log_likelihood: mean over windows of ln p of the frames between the ends of each, given
-            these, under the model; None where the path is not whole.
+        log_likelihood: ln p of the frames between the ends, given these, under the model: the sum
+            over the levels in which paths are filled in. None where the path is not whole.
     """
 
     valid_share: float
@@ -76,28 +78,36 @@ def score_path(
     alpha = resolution.alpha_carbons(sites.to(surrogate.device))
     bonds = torch.tensor(surrogate.beads.bonds, dtype=torch.long).reshape(-1, 2)
     valid = check_chain(alpha, bonds=bonds).valid.double().mean()
-    stride = surrogate.settings.window_frames - 1
-    values = [
-        _window_log_likelihood(surrogate, window, lag_ps, settings, derive_seed(seed, "probe"))
-        for begin in range(0, len(sites) - 1, stride)
-        if len(window := sites[begin : begin + stride + 1]) >= MIN_PATH_FRAMES
-    ]
-    return PathScore(float(valid), float(np.mean(values)))
+    return PathScore(float(valid), _log_likelihood(surrogate, sites, lag_ps, settings, seed))
 
 
-def _window_log_likelihood(
+def _log_likelihood(
     surrogate: Surrogate,
-    window_nm: torch.Tensor,
+    path_nm: Float[Tensor, "frames sites 3"],
     lag_ps: float,
     settings: RolloutSettings,
     seed: int,
 ) -> float:
-    frames, residues = len(window_nm), surrogate.beads.n_beads
-    device, temperature_K = surrogate.device, settings.chosen_temperature_K(surrogate)
-    known = interpolate_mask(frames, residues)[None].to(device)
-    shape = (1, frames, residues, surrogate.channels)
-    signs = 2.0 * torch.randint(2, shape, generator=torch_generator(seed)) - 1.0
-    times = WindowTimes.even(1, frames, lag_ps, temperature_K, device)
-    window = window_nm[None].to(device)
-    found = surrogate.log_likelihood(window, known, times, signs.to(device), settings)
-    return float(found)
+    """Return ln p of a path: of the frames that cross first, and of those between them."""
+    ends = np.zeros(len(path_nm), dtype=bool)
+    ends[[0, -1]] = True
+    residues, device = surrogate.beads.n_beads, surrogate.device
+    temperature_K = settings.chosen_temperature_K(surrogate)
+    total = 0.0
+    plan = filling_plan(surrogate, ends, lag_ps, settings, seed, settings.batch)
+    for number, part in enumerate(plan):
+        windows, frames = part.frames.shape
+        shape = (windows, frames, residues, surrogate.channels)
+        generator = torch_generator(derive_seed(seed, "probe", index=number))
+        signs = 2.0 * torch.randint(2, shape, generator=generator) - 1.0
+        ones = torch.ones(windows, device=device)
+        offsets_ps = lag_ps * (part.frames - part.frames[:, :1]).float()
+        times = WindowTimes(
+            offsets_ps.to(device), part.stride * lag_ps * ones, temperature_K * ones
+        )
+        known = part.known[:, None].expand(windows, -1, residues)
+        found = surrogate.log_likelihood(
+            path_nm[part.frames].to(device), known.to(device), times, signs.to(device), settings
+        )
+        total += float(found.double().sum())
+    return total
