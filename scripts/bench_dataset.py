@@ -25,7 +25,8 @@ from rich.table import Table
 
 from trajgen.console import configure_logging, exit_with_code
 from trajgen.data.records import BeadFrames
-from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
+from trajgen.data.shards import ShardLabel
+from trajgen.data.store import Dataset, DatasetHeader
 from trajgen.data.topology import BeadTopology
 from trajgen.device import fix_threads
 from trajgen.files import write_json

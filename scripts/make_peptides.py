@@ -26,7 +26,7 @@ from al.molecule.build import build_system
 from al.molecule.gpus import usable_gpus
 from al.molecule.molecule import Molecule
 from al.molecule.settings import SystemSettings
-from al.parts.sampler import SamplingSettings, append_samples, sampling_tasks
+from al.parts.sampler import SamplingSettings, append_samples, require_same_order, sampling_tasks
 from trajgen.console import choose_progress, configure_logging, exit_with_code
 from trajgen.data.store import Dataset
 from trajgen.errors import InputError
@@ -123,6 +123,9 @@ def sample(
 ) -> list[dict[str, Any]]:
     """Run what is missing of the peptides, and return what each new run was."""
     scratch = out / "sampling"
+    scratch.mkdir(parents=True, exist_ok=True)
+    # How many runs there are does not change any of them.
+    require_same_order(scratch, {"seed": seed, **settings.model_dump(exclude={"replicas"})})
     tasks = {name: missing_tasks(out / name, settings, seed, scratch) for name in names}
     together = [task for group in tasks.values() for task in group]
     results = executor.run(together, scratch, "all-atom dynamics", choose_progress(), limited=False)
@@ -147,7 +150,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--ps", type=float, default=20_000.0, help="length of each run")
     parser.add_argument("--save-interval-ps", type=float, default=0.1)
     parser.add_argument("--out", type=Path, required=True, help="folder of all peptides")
-    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one a core")
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one a core, or a GPU")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file to write the table to")

@@ -109,7 +109,7 @@ def claim_scratch(scratch: Path, wanted: dict[str, Any]) -> None:
         write_json(file, wanted)
     elif read_json(file) != wanted:
         raise InputError(
-            f"{scratch} holds the chunks of another replica; remove it, or name another"
+            f"{scratch} holds the chunks of other dynamics; remove it, or name another"
         )
 
 

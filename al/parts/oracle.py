@@ -13,7 +13,8 @@ from al.molecule.molecule import Molecule
 from al.oracle.settings import OracleSettings
 from al.outcomes import BackmapOutcome, TaskOutcome
 from trajgen.data.frame_files import load_atom_frames
-from trajgen.data.store import Dataset, ShardLabel
+from trajgen.data.shards import ShardLabel
+from trajgen.data.store import Dataset
 from trajgen.progress import Progress
 from trajgen.seeding import derive_seed
 

@@ -16,7 +16,8 @@ from al.molecule.molecule import Molecule, system_digest
 from al.molecule.settings import SystemSettings
 from al.outcomes import TaskOutcome
 from trajgen.data.frame_files import load_atom_frames
-from trajgen.data.store import Dataset, ShardLabel
+from trajgen.data.shards import ShardLabel
+from trajgen.data.store import Dataset
 from trajgen.data.topology import AtomTopology
 from trajgen.errors import InputError, WorkError
 from trajgen.files import read_json, refuse_existing, write_json
@@ -154,7 +155,7 @@ def sample_dataset(
     lock = FolderLock(scratch)
     try:
         refuse_existing(out)  # another process may have made it meanwhile
-        _same_order(scratch, order)
+        require_same_order(scratch, order)
         results = executor.run(tasks, scratch, "all-atom dynamics", progress, limited=False)
         dataset = scratch / "dataset"
         shutil.rmtree(dataset, ignore_errors=True)
@@ -176,7 +177,12 @@ def _keep_trajectories(results: list[TaskResult], system: Path, folder: Path) ->
             shutil.copyfile(result.folder / "trajectory.xtc", folder / f"{result.name}.xtc")
 
 
-def _same_order(scratch: Path, order: dict[str, Any]) -> None:
+def require_same_order(scratch: Path, order: dict[str, Any]) -> None:
+    """Note in a folder what is sampled there, or see that what lies there is of the same.
+
+    Raises:
+        InputError: it is of another order.
+    """
     file = scratch / "order.json"
     if not file.is_file():
         write_json(file, order)

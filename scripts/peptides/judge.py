@@ -170,7 +170,7 @@ class ForwardJudge:
             if not self.unseen:
                 return {**self.of(frames), **cost}
             # Times are those of the first: of all frames they would be surer than the floor is.
-            first = frames.take(slice(self.length * stride))
+            first = frames.take(frames.segments == frames.segments[0])
             return {**self.of(thinned(rollouts, stride), first), **cost}
 
         return self.stages(stage, simulate)

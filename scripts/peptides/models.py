@@ -31,7 +31,7 @@ def trained(arguments: argparse.Namespace, names: list[str], more: list[str]) ->
     out: Path = arguments.out / "model"
     if not out.exists():
         time = [f"training.max_minutes={arguments.minutes}", f"training.steps={MOST_STEPS}"]
-        given = ["model.resolution=heavy", *time, *more, *arguments.set]
+        given = ["model.resolution=heavy", "training.backward=true", *time, *more, *arguments.set]
         settings = load_settings(TrainSettings, None, given)
         datasets = [Dataset.open(arguments.data / name / f"run-{TRAINED}") for name in names]
         device = choose_device(arguments.device)

@@ -14,7 +14,8 @@ from al.loop import Loop, Parts
 from al.outcomes import BackmapOutcome, TaskOutcome
 from al.ports import Candidates, Models, Selection
 from trajgen.data.records import AtomFrames, BeadFrames
-from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
+from trajgen.data.shards import ShardLabel
+from trajgen.data.store import Dataset, DatasetHeader
 from trajgen.data.topology import BeadTopology
 from trajgen.errors import WorkError
 

@@ -105,7 +105,7 @@ def test_retry_halves_the_step_and_keeps_the_frames(system: Path, tmp_path: Path
 def test_scratch_of_another_replica_is_refused(system: Path, tmp_path: Path) -> None:
     scratch = str(tmp_path / "scratch")
     sample(tmp_path / "a", system=system, ps=0.2, scratch=scratch)
-    with pytest.raises(InputError, match="another replica"):
+    with pytest.raises(InputError, match="of other dynamics"):
         sample(tmp_path / "b", system=system, ps=0.2, scratch=scratch, seed=6)
 
 
@@ -124,7 +124,7 @@ def test_scratch_of_the_same_replica_at_another_temperature_is_refused(
     scratch = str(tmp_path / "scratch")
     sample(tmp_path / "a", system=system, ps=0.2, scratch=scratch)
     other = warmer(system, tmp_path / "system")
-    with pytest.raises(InputError, match="another replica"):
+    with pytest.raises(InputError, match="of other dynamics"):
         sample(tmp_path / "b", system=other, ps=0.2, scratch=scratch)
 
 

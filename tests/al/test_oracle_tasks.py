@@ -104,7 +104,7 @@ def test_a_killed_segment_goes_on_to_the_same_bits(
         ask(system, atoms, tmp_path / "resumed", scratch=scratch)
     files = [tmp_path / name / "frames.safetensors" for name in ("resumed", "whole")]
     assert files[0].read_bytes() == files[1].read_bytes()
-    with pytest.raises(InputError, match="another replica"):
+    with pytest.raises(InputError, match="of other dynamics"):
         ask(system, atoms, tmp_path / "other", scratch=scratch, frame=1)
 
 

@@ -13,8 +13,9 @@ from trajgen.data.readers import (
     read_starts,
 )
 from trajgen.data.records import BeadFrames
+from trajgen.data.shards import ShardLabel
 from trajgen.data.sources import open_samples, read_all, read_trajectory
-from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
+from trajgen.data.store import Dataset, DatasetHeader
 from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from trajgen.data import records, sources
 from trajgen.data.frame_files import save_atom_frames, save_bead_frames, save_rollouts
 from trajgen.data.records import AtomFrames, BeadFrames, Rollouts, concatenate
+from trajgen.data.shards import ShardLabel
 from trajgen.data.sources import FrameSource, Resolution, open_samples, read_all
-from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
+from trajgen.data.store import Dataset, DatasetHeader
 from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.data.writers import mdtraj_topology
 from trajgen.errors import InputError

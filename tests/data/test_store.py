@@ -10,7 +10,8 @@ import pytest
 from trajgen.data import store
 from trajgen.data.mapping import aggregate_force_map, alpha_carbon_beads, map_vectors, position_map
 from trajgen.data.records import AtomFrames, BeadFrames
-from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
+from trajgen.data.shards import ShardLabel
+from trajgen.data.store import Dataset, DatasetHeader
 from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.errors import InputError
 

@@ -8,7 +8,8 @@ from peptide import Solvated
 
 from trajgen.data import sources
 from trajgen.data.records import BeadFrames
-from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
+from trajgen.data.shards import ShardLabel
+from trajgen.data.store import Dataset, DatasetHeader
 from trajgen.data.summary import summarise
 
 

@@ -10,8 +10,9 @@ import torch
 from potential_molecules import TEMPERATURE_K, make_frames, write_dataset
 
 from trajgen.data.records import BeadFrames
+from trajgen.data.shards import ShardLabel
 from trajgen.data.splits import split_by_segment
-from trajgen.data.store import Dataset, ShardLabel
+from trajgen.data.store import Dataset
 from trajgen.errors import InputError
 from trajgen.files import read_json
 from trajgen.geometry.internal import distances

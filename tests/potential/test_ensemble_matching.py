@@ -16,7 +16,8 @@ from scipy.stats import wasserstein_distance
 from test_force_matching import CHILD, LAUNCHED, labelled_frames, small
 
 from trajgen.data.records import BeadFrames
-from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
+from trajgen.data.shards import ShardLabel
+from trajgen.data.store import Dataset, DatasetHeader
 from trajgen.errors import InputError, WorkError
 from trajgen.files import read_json
 from trajgen.potential.dynamics.settings import SimulationSettings

@@ -14,8 +14,9 @@ from potential_molecules import TEMPERATURE_K, make_frames, write_dataset
 
 from trajgen.checkpoint import training_folder
 from trajgen.data.records import BeadFrames
+from trajgen.data.shards import ShardLabel
 from trajgen.data.splits import split_by_segment
-from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
+from trajgen.data.store import Dataset, DatasetHeader
 from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError, WorkError
 from trajgen.files import read_json

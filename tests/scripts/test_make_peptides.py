@@ -9,7 +9,8 @@ from make_peptides import EQUILIBRATION_PS, missing_tasks
 
 from al.parts.sampler import SamplingSettings
 from trajgen.data.records import BeadFrames
-from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
+from trajgen.data.shards import ShardLabel
+from trajgen.data.store import Dataset, DatasetHeader
 from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError
 from trajgen.seeding import derive_seed

@@ -17,7 +17,8 @@ from toy_peptide import peptide, wobbling_peptide
 from trajgen.data.frame_files import load_atom_frames
 from trajgen.data.mapping import alpha_carbon_beads
 from trajgen.data.records import AtomFrames, Rollouts
-from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
+from trajgen.data.shards import ShardLabel
+from trajgen.data.store import Dataset, DatasetHeader
 from trajgen.errors import InputError
 
 NAME, REPLICAS = "GYDP", 4

@@ -12,7 +12,8 @@ from test_forward import SETTINGS, STARTS
 from toy_chain import LAG_PS, tiny_settings, wobbling_chain
 
 from trajgen.data.records import BeadFrames
-from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
+from trajgen.data.shards import ShardLabel
+from trajgen.data.store import Dataset, DatasetHeader
 from trajgen.data.topology import BeadTopology
 from trajgen.data.writers import write_structure
 from trajgen.errors import InputError

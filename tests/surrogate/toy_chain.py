@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from trajgen.data.records import BeadFrames
-from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
+from trajgen.data.shards import ShardLabel
+from trajgen.data.store import Dataset, DatasetHeader
 from trajgen.data.topology import BeadTopology
 from trajgen.surrogate.surrogate import SurrogateSettings
 from trajgen.surrogate.training_settings import TrainingSettings, TrainSettings

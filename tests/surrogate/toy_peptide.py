@@ -9,7 +9,8 @@ from test_heavy_atoms import made
 from al.molecule.settings import CapSettings
 from trajgen.data.mapping import alpha_carbon_beads
 from trajgen.data.records import AtomFrames
-from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
+from trajgen.data.shards import ShardLabel
+from trajgen.data.store import Dataset, DatasetHeader
 from trajgen.data.topology import AtomTopology
 from trajgen.surrogate.resolutions import AllHeavyAtoms
 

@@ -25,7 +25,8 @@ from trajgen.data.readers import (
     read_weights,
 )
 from trajgen.data.records import AtomFrames
-from trajgen.data.store import Dataset, DatasetHeader, ShardLabel
+from trajgen.data.shards import ShardLabel
+from trajgen.data.store import Dataset, DatasetHeader
 from trajgen.data.topology import AtomTopology
 from trajgen.data.trajectories import (
     Solute,

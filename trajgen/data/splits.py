@@ -19,9 +19,9 @@ def split_by_segment(
 ) -> tuple[Bool[np.ndarray, " frames"], Bool[np.ndarray, " frames"]]:
     """Return masks of the training and the validation frames.
 
-    Whole segments go to one side, drawn by seed, as long as the validation side holds at most half
-    more than its share of frames. Where all are longer than that the last frames of the first one
-    drawn are held out, which is said in the log, since they are correlated with the ones before.
+    Whole segments go to one side, drawn by seed, until the validation side holds its share of
+    frames. Where the last one would bring it far above, only the end of that is held out, which is
+    said in the log, since it is correlated with the frames before.
 
     Raises:
         InputError: the fraction is not in [0, 1), or fewer than two frames are there.
@@ -34,19 +34,21 @@ def split_by_segment(
     wanted = round(validation_fraction * len(segments))
     if wanted == 0:
         return ~validation, validation
-    ids, lengths = np.unique(segments, return_counts=True)
+    ids = np.unique(segments)
     order = numpy_generator(derive_seed(seed, "split")).permutation(len(ids))
-    chosen, held_out = [], 0
-    for segment in order[:-1]:  # one segment at least stays for training
-        if held_out < wanted and held_out + lengths[segment] <= MOST_HELD_OUT * wanted:
-            chosen.append(ids[segment])
-            held_out += lengths[segment]
-    if chosen:
-        validation = np.isin(segments, chosen)
-        return ~validation, validation
-    logger.warning(
-        "no segment is short enough to be held out: the last %d frames of %s are, correlated with "
-        "those before", wanted, "the only one" if len(ids) == 1 else "one",
-    )  # fmt: skip
-    validation[np.flatnonzero(segments == ids[order[0]])[-wanted:]] = True
+    for place in order:
+        own = np.flatnonzero(segments == ids[place])
+        missing = wanted - int(validation.sum())
+        if missing <= 0:
+            break
+        # One segment at least stays for training, as a whole or in part.
+        if len(own) - missing <= (MOST_HELD_OUT - 1) * wanted and place != order[-1]:
+            validation[own] = True
+        else:
+            validation[own[-missing:]] = True
+            logger.warning(
+                "of a segment of %d frames the last %d are held out, correlated with those before",
+                len(own),
+                missing,
+            )
     return ~validation, validation

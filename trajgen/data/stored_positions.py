@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from trajgen.data.store import Dataset, ShardEntry
+from trajgen.data.shards import ShardEntry
+from trajgen.data.store import Dataset
 from trajgen.errors import InputError
 
 #: Frames that are read at once by those who go through all.

@@ -51,7 +51,7 @@ def calibrate(
         return {"groups": [], "reason": f"only {len(counted)} frames with a weight are held out"}
     labels, segments = labels.take(counted), segments[counted]
     apart, wrong = [], []
-    at_once = evaluation_batch(labels.residual.shape[-2])
+    at_once = evaluation_batch(labels.residual.shape[-2], members)
     for begin in range(0, labels.n_frames, at_once):
         part = labels.take(np.arange(begin, min(begin + at_once, labels.n_frames)))
         everyone = part.positions_nm.expand(members, *part.positions_nm.shape)

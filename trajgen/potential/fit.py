@@ -142,21 +142,18 @@ def fit_potential(
             if matched is None:
                 potential.network.load_state_dict(training.state.best)
             after = None if start is None else _losses_by_kind(potential.network, labels, split)
-            card = {
+            said = {
                 "dataset": str(dataset.path),
                 **identity,
-                **_frames_of(labelled, stages, split),
+                **_frames_of(labelled, stages, split, matched_to),
                 "continued": _continued(start, settings.continuation, before, after),
                 "prior_simulation": simulated,
                 "prior_notes": list(prior_notes),
-                "ensemble_matched": training.chains is not None,
-                "ensemble_frames": 0 if matched_to is None else len(matched_to.cumulative),
                 "readout": None if matched is None else matched.to_dict(),
                 **measure_fit(potential, labels, split.validation, labelled.frames, seed),
                 **training.summary(),
-                "versions": {"python": platform.python_version(), "torch": torch.__version__},
             }
-            potential.save(out, card)
+            potential.save(out, {**said, "versions": _versions()})
             drop_training_state(out)
     training.end()
     return out
@@ -184,9 +181,20 @@ def _identity(
     }
 
 
-def _frames_of(labelled: LabelledFrames, stages: tuple[Stage, ...], split: Split) -> dict[str, Any]:
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), "torch": torch.__version__}
+
+
+def _frames_of(
+    labelled: LabelledFrames,
+    stages: tuple[Stage, ...],
+    split: Split,
+    matched_to: EquilibriumFrames | None,
+) -> dict[str, Any]:
     """Return what the card says of the frames."""
     return {
+        "ensemble_matched": matched_to is not None,
+        "ensemble_frames": 0 if matched_to is None else len(matched_to.cumulative),
         "trained_on": [stage.to_dict() for stage in stages],
         "n_frames": {"train": len(split.train), "validation": len(split.validation)},
         "temperature_K": labelled.temperature_K,

@@ -11,6 +11,7 @@ from torch import Tensor
 from trajgen.data.records import BeadFrames, concatenate, join_chunks, segments_apart
 from trajgen.data.store import Dataset
 from trajgen.errors import InputError
+from trajgen.potential.committee import Committee
 from trajgen.potential.energy import Energy, energy_and_forces
 from trajgen.potential.label_weights import inverse_variance_weights
 from trajgen.potential.priors import Priors
@@ -144,9 +145,9 @@ def is_equilibrium(dataset: Dataset) -> bool:
     return not seeded
 
 
-def evaluation_batch(beads: int) -> int:
-    """Return how many frames of so many beads are evaluated at once."""
-    return max(1, min(EVALUATION_BATCH, 2 * EVALUATED_PAIRS // beads**2))
+def evaluation_batch(beads: int, members: int = 1) -> int:
+    """Return how many frames of so many beads are evaluated at once, by each of some networks."""
+    return max(1, min(EVALUATION_BATCH, 2 * EVALUATED_PAIRS // (members * beads**2)))
 
 
 def make_labels(
@@ -194,7 +195,8 @@ def force_error(
 def mean_force_error(energy: Energy | None, labels: ForceLabels) -> float:
     """Return the loss of an energy over all frames; of no energy at all where None is given."""
     total = 0.0
-    at_once = evaluation_batch(labels.residual.shape[-2])
+    members = len(energy.members) if isinstance(energy, Committee) else 1
+    at_once = evaluation_batch(labels.residual.shape[-2], members)
     for begin in range(0, labels.n_frames, at_once):
         part = labels.take(np.arange(begin, min(begin + at_once, labels.n_frames)))
         predicted = torch.zeros_like(part.residual)

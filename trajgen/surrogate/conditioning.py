@@ -241,7 +241,8 @@ def uneven_times(
     cell = torch.arange(frames)
     at_begin, at_end = cell < begin[:, None] - 1, cell >= end[:, None]
     earlier = at_end * before[:, None] - at_begin * after[:, None]
-    outward = (at_end & (cell > end[:, None])) * on[:, None] - at_begin * back[:, None]
+    beyond_end = (cell > end[:, None]) & tasks.present
+    outward = beyond_end * on[:, None] - at_begin * back[:, None]
     return Shifts((earlier * between).numpy(), (outward * between).numpy())
 
 

@@ -129,8 +129,9 @@ def _plan_gaps(
     """Put frames into gaps, ``stride`` apart, and mark them as filled; see ``filling_plan``."""
     shapes: dict[tuple[tuple[int, ...], tuple[bool, ...]], list[tuple[int, np.ndarray]]] = {}
     for number, (a, b) in enumerate(gaps):
-        before = a - _beyond(filled[:a][::-1], stride, context, in_rows)[::-1]
-        after = b + _beyond(filled[b + 1 :], stride, context, in_rows)
+        reach = max(FARTHEST_CONTEXT * stride, b - a) if in_rows else 0
+        before = a - _beyond(filled[:a][::-1], stride, context, reach)[::-1]
+        after = b + _beyond(filled[b + 1 :], stride, context, reach)
         inside = np.arange(a + stride, b, stride)
         frames = np.concatenate([before, [a], inside, [b], after])
         shape = (tuple((frames - frames[0]).tolist()), tuple(filled[frames].tolist()))
@@ -148,14 +149,14 @@ def _plan_gaps(
 
 
 def _beyond(
-    filled: Bool[np.ndarray, " frames"], stride: int, context: int, in_rows: bool
+    filled: Bool[np.ndarray, " frames"], stride: int, context: int, reach: int
 ) -> Int64[np.ndarray, " seen"]:
     """Return how far from the end of a gap the known frames beyond it are that are seen.
 
     They are those a lag apart, which say how fast the molecule moves; where there are none, the
-    next one, which says where it came from or goes, if the model knows gaps in rows of frames.
+    next one within ``reach``, which says where it came from or goes.
     """
     near = 1 + np.flatnonzero(filled[: stride * (context - 1)])[: context - 1]
-    if len(near) or context == 1 or not in_rows:
+    if len(near) or context == 1:
         return near
-    return 1 + np.flatnonzero(filled[: stride * FARTHEST_CONTEXT])[:1]
+    return 1 + np.flatnonzero(filled[:reach])[:1]

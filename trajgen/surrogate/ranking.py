@@ -15,6 +15,9 @@ from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.filling_plan import filling_plan
 from trajgen.surrogate.surrogate import Surrogate, WindowTimes
 
+#: Windows that are judged at once: their gradients take much more memory than their generation.
+WINDOWS_AT_ONCE = 4
+
 
 @dataclass(frozen=True)
 class PathScore:
@@ -94,7 +97,7 @@ def _log_likelihood(
     residues, device = surrogate.beads.n_beads, surrogate.device
     temperature_K = settings.chosen_temperature_K(surrogate)
     total = 0.0
-    plan = filling_plan(surrogate, ends, lag_ps, settings, seed, settings.batch)
+    plan = filling_plan(surrogate, ends, lag_ps, settings, seed, WINDOWS_AT_ONCE)
     for number, part in enumerate(plan):
         windows, frames = part.frames.shape
         shape = (windows, frames, residues, surrogate.channels)

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from trajgen.checkpoint import (
+    LAYOUT_VERSIONS,
     drop_training_state,
     load_training_state,
     save_training_state,
@@ -60,8 +61,16 @@ def train_surrogate(
         WorkError: the loss is not finite.
     """
     require_output(out)
-    fraction, balance = settings.training.validation_fraction, settings.training.balance
-    data = read_training_data(datasets, settings.model, settings.tasks, fraction, balance, seed)
+    training = settings.training
+    data = read_training_data(
+        datasets,
+        settings.model,
+        settings.tasks,
+        training.validation_fraction,
+        training.balance,
+        seed,
+        training.backward,
+    )
     accelerator = _accelerator(settings.training, device, out)
     if settings.training.batch % accelerator.num_processes:
         raise InputError(
@@ -69,6 +78,7 @@ def train_surrogate(
             "processes cannot share evenly; choose a multiple"
         )
     identity = {
+        "layout_version": LAYOUT_VERSIONS["surrogate"],
         "datasets_sha256": [dataset.digest() for dataset in datasets],
         "settings": settings.model_dump(mode="json"),
         "seed": seed,

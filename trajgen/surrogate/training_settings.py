@@ -1,6 +1,6 @@
 """How a surrogate is trained, as settings."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trajgen.device import PrecisionName
 from trajgen.settings import Settings
@@ -28,6 +28,9 @@ class TrainingSettings(Settings):
         context_noise_nm: largest displacement of known beads in training.
         balance: how much more often windows with a known first frame begin in rare states: 0 for
             as often as the data have them, 1 for each state alike.
+        backward: show half of the windows of trajectories that are labelled as at equilibrium, and
+            have no weights, backward. Rare transitions count twice so; but it is wrong of short
+            trajectories that have not yet forgotten where they began.
         validation_fraction: share of frames held out, by whole segments.
         validation_windows: windows that a validation looks at.
         validate_every: steps between validations.
@@ -47,11 +50,21 @@ class TrainingSettings(Settings):
     average_decay: float = Field(default=0.999, ge=0, lt=1)
     context_noise_nm: float = Field(default=0.005, ge=0)
     balance: float = Field(default=0.0, ge=0, le=1)
+    backward: bool = False
     validation_fraction: float = Field(default=0.1, ge=0, lt=1)
     validation_windows: int = Field(default=256, ge=1)
     validate_every: int = Field(default=500, ge=1)
     save_every: int = Field(default=500, ge=1)
     tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "TrainingSettings":
+        if self.backward and self.balance > 0:
+            raise ValueError(
+                f"backward is true and balance {self.balance:g}: backward, windows would end in "
+                "the states that they are to begin in more often; choose one"
+            )
+        return self
 
 
 class TrainSettings(Settings):

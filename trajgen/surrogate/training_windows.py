@@ -48,6 +48,7 @@ def read_training_data(
     validation_fraction: float,
     balance: float,
     seed: int,
+    backward: bool = False,
 ) -> tuple[MoleculeData, ...]:
     """Open datasets, one a molecule, split them by segment, and measure what tokens need.
 
@@ -60,13 +61,14 @@ def read_training_data(
         validation_fraction: share of frames held out.
         balance: how much more often windows begin in rare states, see ``start_weights``.
         seed: base of the split and of the states.
+        backward: whether half of the windows at equilibrium go backward.
 
     Raises:
         InputError: a molecule has fewer than three beads or is there twice, a dataset is empty, or
             no segment of it is long enough for a window.
     """
     _require_different(datasets)
-    sources = [_read_sources(d, settings, validation_fraction, seed) for d in datasets]
+    sources = [_read_sources(d, settings, validation_fraction, seed, backward) for d in datasets]
     resolutions = [
         _resolution(dataset, settings, training)
         for dataset, (training, _) in zip(datasets, sources, strict=True)
@@ -121,7 +123,11 @@ def _require_different(datasets: Sequence[Dataset]) -> None:
 
 
 def _read_sources(
-    dataset: Dataset, settings: SurrogateSettings, validation_fraction: float, seed: int
+    dataset: Dataset,
+    settings: SurrogateSettings,
+    validation_fraction: float,
+    seed: int,
+    backward: bool,
 ) -> tuple[WindowSource, WindowSource]:
     """Return what training and validation windows of a dataset are drawn from."""
     if not dataset.entries:
@@ -130,7 +136,7 @@ def _read_sources(
     continues = [entry.label.continues for entry in dataset.entries]
     segments = np.concatenate(segments_apart([part.segments for part in parts], continues))
     for_training, for_validation = split_by_segment(segments, validation_fraction, seed)
-    reversible = _reversible_frames(dataset)
+    reversible = backward & _reversible_frames(dataset)
     starts = _starts(parts, for_training, reversible, settings)
     if not len(starts.lags_ps):
         logger.warning("too few windows to hold any out: all frames are trained on")
@@ -202,7 +208,7 @@ def _reversible_frames(dataset: Dataset) -> Bool[np.ndarray, " frames"]:
     """Say which frames lie in trajectories that are as likely backwards.
 
     Positions along a trajectory at equilibrium are, by detailed balance, whatever the friction; not
-    so where it began anywhere else, or where weights have to make an equilibrium of it.
+    so where weights have to make an equilibrium of it.
     """
     of_shards = [
         entry.label.sampling == "equilibrium" and dataset.read_weights(entry) is None
@@ -219,10 +225,7 @@ def _balanced(
     runs = source.starts.runs
     frames = torch.from_numpy(runs.frames)
     weights = start_weights(source.positions, frames, resolution, balance, seed)
-    # Backwards, windows would end in the states that they are to begin in more often.
-    forward_only = np.zeros_like(runs.reversible)
-    balanced = replace(runs, weights=weights, reversible=forward_only)
-    return replace(source, starts=replace(source.starts, runs=balanced))
+    return replace(source, starts=replace(source.starts, runs=replace(runs, weights=weights)))
 
 
 def _starts(
