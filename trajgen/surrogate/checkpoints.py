@@ -141,8 +141,8 @@ def _chosen(molecules: list[Molecule], structure: Path | None, path: Path) -> Mo
             "same caps, or train one on several molecules"
         )
     logger.info(
-        "%s is of %s, which the surrogate was not trained on: its geometry is that of residues alike "
-        "in the training, or where there are none of this structure",
+        "%s is of %s, which the surrogate was not trained on: its geometry is that of residues "
+        "alike in the training, or where there are none of this structure",
         structure,
         solute.beads.sequence,
     )
