@@ -44,8 +44,10 @@ def test_bonds_across_chains_are_refused_for_heavy_atoms_before_any_dynamics(
     assert message.startswith("surrogate.model.resolution is heavy, but SG of ")
     assert message.count("use model.resolution=ca") == 1
     assert "another --out" in message
-    with pytest.raises(DynamicsBeganError):
+    with pytest.raises(InputError, match="resolution is ca, but the molecule has 2 chains"):
         sample(tmp_path / "ca", dimer)
+    with pytest.raises(DynamicsBeganError):
+        sample(tmp_path / "one", "system={name: three, sequence: GAG, solvent: none}")
 
 
 @pytest.mark.usefixtures("no_dynamics")

@@ -10,8 +10,12 @@ from trajgen.geometry.frames import RigidFrames
 from trajgen.geometry.rotations import random_rotations
 from trajgen.residues import N_BEAD_TYPES
 from trajgen.surrogate.key_frame import pair_features
-from trajgen.surrogate.surrogate import Surrogate, WindowTimes, encode_windows
-from trajgen.surrogate.tokens import channel_count
+from trajgen.surrogate.surrogate import (
+    Surrogate,
+    WindowTimes,
+    encode_windows,
+)
+from trajgen.surrogate.tokens import channel_count, template_shown
 from trajgen.surrogate.transformer import DIMENSIONS, TrajectoryTransformer, WindowInputs
 
 
@@ -71,8 +75,6 @@ def test_padding_does_not_reach_present_frames(
 def test_each_input_reaches_the_answer(network: TrajectoryTransformer, window: WindowInputs):
     x, frames = noisy(), window.reference
     wider = RigidFrames(frames.rotations, 1.1 * frames.origins)
-    unseen = window.own & (torch.arange(TOPOLOGY.n_beads) != 2)
-    window = replace(window, own=unseen)  # of the third bead nothing is known
     changes: dict[str, object] = {
         "lag_ps": 2 * window.lag_ps,
         "temperature_K": window.temperature_K + 20,
@@ -96,20 +98,28 @@ def test_each_input_reaches_the_answer(network: TrajectoryTransformer, window: W
         assert (changed - answer).abs().max() > 1e-4, name
 
 
-def test_the_template_is_shown_of_unknown_residues_alone(
-    network: TrajectoryTransformer, window: WindowInputs
-):
-    """It would tell the molecules of a training from each other, where it is not needed."""
-    place = torch.arange(TOPOLOGY.n_beads)[:, None]
-    other = replace(window, template_tokens=window.template_tokens + 1.0 * (place != 2))
-    partly = replace(window, own=window.own & (place[:, 0] != 2))
-    hidden = replace(partly, hidden=place[:, 0].expand(4, -1) == 3)
-    with torch.no_grad():
-        for one in (window, partly, hidden):
-            two = replace(one, template_tokens=other.template_tokens)
-            assert torch.equal(
-                velocity(network, noisy(), T, one), velocity(network, noisy(), T, two)
-            )
+def test_the_template_of_one_of_several_molecules_is_shown_of_unknown_residues_alone():
+    """It would tell them from each other."""
+    own = torch.tensor([[True, False, True], [False, False, False]])
+    nothing = torch.zeros_like(own)
+    assert template_shown(own, nothing, alone=True).all()
+    assert torch.equal(template_shown(own, nothing, alone=False), ~own)
+    hidden = torch.tensor([[False, True, False], [False, False, False]])
+    for alone in (True, False):
+        shown = template_shown(own, hidden, alone)
+        assert shown.tolist() == [[False] * 3, [True] * 3]
+
+
+def test_the_template_is_zero_where_it_is_not_shown(surrogate: Surrogate):
+    positions = torch.from_numpy(wobbling_chain(24, 3)).view(4, 6, -1, 3)
+    known = torch.zeros(4, 6, TOPOLOGY.n_beads, dtype=torch.bool)
+    known[:, 0, :3] = True
+    times = WindowTimes.even(4, 6, LAG_PS, 300.0, torch.device("cpu"))
+    for alone in (True, False):
+        molecule = replace(surrogate.molecule, alone=alone)
+        tokens = encode_windows(positions, known, None, times, molecule).inputs.template_tokens
+        assert (tokens[:, 3:] != 0).any()
+        assert bool((tokens[:, :3] == 0).all()) != alone
 
 
 def test_order_of_frames_and_of_residues_matters(
@@ -160,11 +170,9 @@ def test_what_hidden_residues_are_is_not_told(network: TrajectoryTransformer, wi
     asked = replace(window, hidden=hidden)
     types = window.residue_types.clone()
     types[:, 2] = 7
-    template = window.template_tokens.clone()
-    template[:, 2] += 1.0
     with torch.no_grad():
         first = network(noisy(), T, asked)
-        second = network(noisy(), T, replace(asked, residue_types=types, template_tokens=template))
+        second = network(noisy(), T, replace(asked, residue_types=types))
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
     assert first[1].shape == (4, TOPOLOGY.n_beads, N_BEAD_TYPES)

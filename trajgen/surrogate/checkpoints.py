@@ -103,6 +103,7 @@ def load_surrogate(path: Path, device: torch.device, structure: Path | None = No
                 temperatures_K=temperatures,
                 scale=TokenScale(*(scale[field.name] for field in fields(TokenScale))),
                 tasks=tasks,
+                alone=len(topologies) == 1,
             )
             for number, topology in enumerate(topologies)
         ]

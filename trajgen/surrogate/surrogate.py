@@ -27,6 +27,7 @@ from trajgen.surrogate.tokens import (
     known_channels,
     reference_frames,
     superpose_on_reference,
+    template_shown,
 )
 from trajgen.surrogate.transformer import (
     NetworkSettings,
@@ -78,6 +79,7 @@ class Molecule:
         temperatures_K: temperatures of the training data, rising.
         scale: mean and spread of each channel of tokens, over all molecules of the training.
         tasks: what the training asked for.
+        alone: whether it is the only molecule of the training.
     """
 
     resolution: Resolution
@@ -87,6 +89,7 @@ class Molecule:
     temperatures_K: tuple[float, ...]
     scale: TokenScale
     tasks: tuple[str, ...] = TASKS
+    alone: bool = True
 
     def to(self, device: torch.device) -> "Molecule":
         """Return it on a device."""
@@ -353,19 +356,22 @@ def encode_windows(
     template = molecule.template_nm.expand(len(tokens), 1, -1, -1)
     nothing = torch.zeros_like(known[:, :1])
     template = superpose_on_reference(template, nothing, reference, resolution)
+    hidden = torch.zeros_like(reference.own) if hidden is None else hidden
+    shown = template_shown(reference.own, hidden, molecule.alone)
+    at_any_time = torch.full_like(elapsed_ps[:, :1], torch.inf)
     inputs = WindowInputs(
         known_tokens=torch.where(known[..., None], tokens, 0.0),
         known=known,
         present=present,
         places=times.times_ps / times.lag_ps[:, None],
-        template_tokens=normalised(template, torch.full_like(elapsed_ps[:, :1], torch.inf))[:, 0],
+        template_tokens=normalised(template, at_any_time)[:, 0] * shown[..., None],
         reference=reference.frames,
         torsions=reference.torsions,
         own=reference.own,
         residue_types=torch.tensor(resolution.beads.types, device=tokens.device).expand(
             len(tokens), -1
         ),
-        hidden=torch.zeros_like(reference.own) if hidden is None else hidden,
+        hidden=hidden,
         lag_ps=times.lag_ps,
         temperature_K=times.temperature_K,
     )

@@ -219,6 +219,23 @@ def reference_frames(
     return Reference(conformation, rigid, torsions, own, borrowed)
 
 
+def template_shown(
+    own: Bool[Tensor, "batch residues"], hidden: Bool[Tensor, "batch residues"], alone: bool
+) -> Bool[Tensor, "batch residues"]:
+    """Say of which residues the template is shown.
+
+    A molecule comes back to it, which is worth knowing. But each of several molecules has its own,
+    which tells them from each other and would be learnt by heart: there it is shown of residues
+    alone of which nothing is known, and nowhere where types are to be found.
+
+    Args:
+        own: residues that are known in some frame.
+        hidden: residues whose type is to be found.
+        alone: whether the model is of one molecule.
+    """
+    return (~own | alone) & ~hidden.any(dim=1, keepdim=True)
+
+
 def superpose_on_reference(
     positions_nm: Float[Tensor, "batch frames sites 3"],
     known: Bool[Tensor, "batch frames residues"],

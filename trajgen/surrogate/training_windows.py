@@ -101,6 +101,7 @@ def read_training_data(
                 temperatures_K=tuple(sorted(temperatures)),
                 scale=scale,
                 tasks=possible.wanted(),
+                alone=len(datasets) == 1,
             ),
         )
         for (training, validation), found in zip(sources, surveys, strict=True)

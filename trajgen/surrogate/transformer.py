@@ -54,14 +54,13 @@ class WindowInputs:
         present: frames that exist; None where all do.
         places: time of each frame in lags.
         template_tokens: normalised tokens of the molecule's template, superposed on the
-            reference: where a residue of which nothing is known is when the molecule looks as it
-            mostly does.
+            reference: where a residue is when the molecule looks as it mostly does. Zero where
+            that is not shown.
         reference: reference rigid frame of each residue.
         torsions: reference torsions of each residue, radian.
         own: whether that frame is the residue's own, and not borrowed.
         residue_types: bead type of each residue.
-        hidden: residues of which the network is not told what they are; where there are some it is
-            not told how any other looks mostly.
+        hidden: residues of which the network is not told what they are.
         lag_ps: time between frames.
         temperature_K: temperature.
     """
@@ -137,10 +136,7 @@ class TrajectoryTransformer(nn.Module):
         told = ~window.hidden[..., None]
         types = torch.where(window.hidden, UNKNOWN_TYPE, window.residue_types)
         residues = self.residue_type(types) + place
-        # One molecule has one template, which would say which molecule of the training it is: it is
-        # shown for residues alone of which nothing else is, and not where types are to be found.
-        shown = ~window.own & ~window.hidden.any(dim=1, keepdim=True)
-        residues = residues + self.template_in(window.template_tokens * shown[..., None])
+        residues = residues + self.template_in(window.template_tokens)
         if self.torsions_in is not None:
             angles = torch.cat([window.torsions.sin(), window.torsions.cos()], dim=-1)
             residues = residues + self.torsions_in(angles * told)
