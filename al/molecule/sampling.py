@@ -54,6 +54,7 @@ def sample_segment(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
     claim_scratch(scratch, {**wanted, "system": system_digest(Path(arguments["system"]))})
 
     def equilibrated() -> openmm.Context:
+        """Return the dynamics from the start on, after the time that is not saved."""
         context = new_context(molecule.system, settings, derive_seed(seed, "equilibration"))
         # Starts are minimised when the system is built.
         set_positions(context, molecule.start(arguments["start"]))

@@ -62,6 +62,7 @@ def run_segment(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
     claim_scratch(scratch, {**wanted, "system": digests[0], "atoms": digests[1]})
 
     def released() -> openmm.Context:
+        """Return the dynamics from the frame on, minimised, relaxed and let go."""
         state = _relax(molecule, start, settings, dynamics, relax_steps, seed)
         context = new_context(molecule.system, dynamics, derive_seed(seed, "segment"))
         context.setPositions(state.getPositions())

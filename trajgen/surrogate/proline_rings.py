@@ -86,6 +86,7 @@ class ProlineRings:
         cb = torsion_frames(n, ca, c, torch.zeros_like(chi1)).apply(cb_local)
 
         def missing(square: Tensor) -> Tensor:
+            """Return how much longer the bond of CD and N should be, by the square of the size."""
             size = square.sqrt()
             cg = torsion_frames(n, ca, cb, size * chi1).apply(cg_local)
             cd = torsion_frames(ca, cb, cg, size * chi2).apply(cd_local)

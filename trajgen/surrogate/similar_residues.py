@@ -91,6 +91,7 @@ def _kinds(molecule: AllHeavyAtoms) -> list[_Kind]:
     }
 
     def neighbour(number: int, other: int) -> str:
+        """Return of what sort a residue is beside another: ``none`` where no bond joins them."""
         if not 0 <= other < len(topology.residues) or frozenset((number, other)) not in bonded:
             return "none"
         name = topology.residues[other]

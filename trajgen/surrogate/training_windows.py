@@ -152,6 +152,7 @@ def _read_sources(
     usable = np.repeat([bool(own.any()) for own in of_shards], [len(own) for own in of_shards])
 
     def pool(chosen: Bool[np.ndarray, " frames"], weighted: bool) -> WindowPool:
+        """Return chosen frames, and those of the lags that windows of them begin at."""
         runs = Runs.find(parts, chosen, reversible)
         runs = replace(runs, weights=weights[runs.frames]) if weighted else runs
         served = [runs.serves(lag_ps, settings.window_frames) for lag_ps in starts.lags_ps]
