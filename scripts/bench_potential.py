@@ -18,6 +18,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -358,7 +359,8 @@ def time_training(seconds: float, rivals: list[str]) -> dict[str, Any]:
         return step
 
     def our_forces() -> Tensor:
-        return energy_and_forces(ours, positions_nm, create_graph=True)[1]
+        # As in training: filters come from tables, which gradients pass through.
+        return energy_and_forces(partial(ours, tabulated=True), positions_nm, create_graph=True)[1]
 
     steps = {"ours": step_of(ours, our_forces)}
     if "torchmd-net" in rivals:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
 from trajgen.geometry.internal import all_pairs
-from trajgen.potential import pair_messages as module
+from trajgen.potential import frame_threads
 from trajgen.potential.pair_messages import dense_messages, pair_messages
 
 
@@ -71,7 +71,7 @@ def test_leading_dimensions_and_members_mapped_over_are_frames():
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_share_the_frames(monkeypatch, threads):
-    monkeypatch.setattr(module, "_NUMBERS_PER_THREAD", 1)
+    monkeypatch.setattr(frame_threads, "_NUMBERS_PER_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     filters, sources, pairs = factors(7, beads=5)
     found = pair_messages(filters, sources, pairs)

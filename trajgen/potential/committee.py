@@ -7,6 +7,7 @@ Materials 3, 023804 (2019)).
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -67,15 +68,20 @@ class Committee(nn.Module):
         return self.member_energies(everyone).mean(dim=0)
 
     def member_energies(
-        self, positions_nm: Float[Tensor, "members frames beads 3"]
+        self, positions_nm: Float[Tensor, "members frames beads 3"], tabulated: bool = False
     ) -> Float[Tensor, "members frames"]:
-        """Return the energy of each member at frames of its own, kJ/mol."""
+        """Return the energy of each member at frames of its own, kJ/mol.
+
+        Args:
+            positions_nm: coordinates.
+            tabulated: on a CPU, filters of many pairs come from tables, as in ``CGSchNet``.
+        """
         members, frames = positions_nm.shape[:2]
         if not members:
             return positions_nm.new_zeros(members, frames)
         if members == 1 or (positions_nm.device.type == "cpu" and frames > CPU_BATCHED_FRAMES):
             pairs = zip(self.members, positions_nm, strict=True)
-            return torch.stack([self._alone(network, own_nm) for network, own_nm in pairs])
+            return torch.stack([self._alone(*each, tabulated) for each in pairs])
         each = [dict(network.named_parameters()) for network in self.members]
         stacked = {name: torch.stack([own[name] for own in each]) for name in each[0]}
         shape = self.members[0]  # all but the weights is the same for every member
@@ -104,11 +110,18 @@ class Committee(nn.Module):
         return [member for member in self.members if isinstance(member, CGSchNet)]
 
     def _alone(
-        self, network: nn.Module, positions_nm: Float[Tensor, "frames beads 3"]
+        self,
+        network: nn.Module,
+        positions_nm: Float[Tensor, "frames beads 3"],
+        tabulated: bool = False,
     ) -> Float[Tensor, " frames"]:
         """Return the energy of one member, on a CPU by as many frames at once as suit its cache."""
+        if positions_nm.device.type != "cpu":
+            return network(positions_nm)
+        if tabulated:
+            return network(positions_nm, tabulated=True)
         at_once = max(CPU_TENSOR_SIZE // self._pair_numbers, 1)
-        if positions_nm.device.type != "cpu" or len(positions_nm) <= at_once:
+        if len(positions_nm) <= at_once:
             return network(positions_nm)
         return torch.cat([network(part_nm) for part_nm in positions_nm.split(at_once)])
 
@@ -129,7 +142,7 @@ class MemberPass(nn.Module):
 
         Forces are in kJ/mol/nm, in training with a graph; energies in kJ/mol, None for no frames.
         """
-        energy = self.committee.member_energies
+        energy = partial(self.committee.member_energies, tabulated=True)
         _, forces = energy_and_forces(energy, positions_nm, create_graph=self.training)
         if compared_nm is None:
             return forces, None

@@ -15,7 +15,6 @@ sums of whole tensors.
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -25,11 +24,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from trajgen.potential.fast.compiling import entry
-
-#: Numbers of a tensor of pairs below which one thread is as fast as several.
-_NUMBERS_PER_THREAD = 100_000
-
-_pool = ThreadPoolExecutor()  # its threads start when they are asked for
+from trajgen.potential.frame_threads import run_in_threads, shares_of_frames
 
 
 def pair_messages(
@@ -125,17 +120,11 @@ def _compiled(
     first, second = (_flat(factor) for factor in (left, right))
     out = torch.empty(shape, dtype=left.dtype)
     flat, bonds = _flat(out), pairs.numpy()
-    frames = len(flat)
-    numbers = frames * len(bonds) * flat.shape[-1]
-    threads = max(min(torch.get_num_threads(), numbers // _NUMBERS_PER_THREAD, frames), 1)
-    ends = np.linspace(0, frames, threads + 1).astype(np.int64)
-    rest = [
-        _pool.submit(loop, first, second, bonds, flat, ends[k], ends[k + 1])
-        for k in range(1, threads)
-    ]
-    loop(first, second, bonds, flat, ends[0], ends[1])
-    for each in rest:
-        each.result()
+    numbers = len(flat) * len(bonds) * flat.shape[-1]
+    run_in_threads(
+        loop,
+        [(first, second, bonds, flat, *share) for share in shares_of_frames(len(flat), numbers)],
+    )
     return out
 
 

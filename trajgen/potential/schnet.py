@@ -8,7 +8,8 @@ models of Majewski et al., Nat. Commun. 14, 5739 (2023). A block is
 
 with the radial basis e and the cosine cutoff c. The filters depend on distances only, so they are
 computed once for each unordered pair and serve both directions. Every pair is computed; that is
-the fastest way for chains of up to about a hundred beads.
+the fastest way for chains of up to about a hundred beads. In training on a CPU they are computed on
+the knots of a table instead, of which there are fewer than pairs of a batch.
 
 Distances cannot tell a chain from its mirror image, and so neither can a sum over them. With
 ``handed`` the first features of a bead know the twist of the chain around it (``Twist``); without
@@ -16,9 +17,11 @@ it the network is CGSchNet as published.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -26,12 +29,22 @@ from trajgen.data.topology import BeadTopology
 from trajgen.geometry.internal import all_pairs, distances
 from trajgen.potential.pair_messages import pair_messages
 from trajgen.potential.priors import find_terms
+from trajgen.potential.tabulated_messages import (
+    SplineWeights,
+    spline_coefficients,
+    tabulated_messages,
+)
 from trajgen.residues import N_BEAD_TYPES
 from trajgen.seeding import torch_generator
 from trajgen.settings import Settings
 
 #: Distance of consecutive C-alpha atoms across a trans peptide bond.
 BOND_NM = 0.38
+#: Intervals of a table of filters for each radial function: more functions are narrower.
+INTERVALS_PER_FUNCTION = 28
+
+#: From what beads send to the sums over the other beads that they receive.
+Messages = Callable[[Float[Tensor, "frames beads width"]], Float[Tensor, "frames beads width"]]
 
 
 class NetworkSettings(Settings):
@@ -116,17 +129,23 @@ class Interaction(nn.Module):
         self.target_in = _linear(width, width, generator)
         self.target_out = _linear(width, width, generator)
 
+    def filters(
+        self, basis: Float[Tensor, "*batch functions"], window: Float[Tensor, "*batch 1"]
+    ) -> Float[Tensor, "*batch width"]:
+        """Return the filters at distances, of the radial basis and the cutoff there."""
+        return self.filter_out(torch.tanh(self.filter_in(basis))) * window
+
     def forward(
-        self,
-        features: Float[Tensor, "frames beads width"],
-        basis: Float[Tensor, "frames pairs functions"],
-        window: Float[Tensor, "frames pairs 1"],
-        pairs: Int[Tensor, "pairs 2"],
+        self, features: Float[Tensor, "frames beads width"], messages: Messages
     ) -> Float[Tensor, "frames beads width"]:
-        """Return the change of the features."""
-        filters = self.filter_out(torch.tanh(self.filter_in(basis))) * window
-        messages = pair_messages(filters, self.source(features), pairs)
-        return self.target_out(torch.tanh(self.target_in(messages)))
+        """Return the change of the features.
+
+        Args:
+            features: of the beads.
+            messages: from what the beads send to the sums that they receive.
+        """
+        received = messages(self.source(features))
+        return self.target_out(torch.tanh(self.target_in(received)))
 
 
 class Twist(nn.Module):
@@ -212,23 +231,63 @@ class CGSchNet(nn.Module):
         self.head_in = _linear(width, max(width // 2, 1), generator)
         self.head_out = _linear(max(width // 2, 1), 1, generator, bias=False)
 
-    def forward(self, positions_nm: Float[Tensor, "frames beads 3"]) -> Float[Tensor, " frames"]:
-        """Return the energy, kJ/mol."""
-        return self.energy_scale * self.head_out(self.readout(positions_nm)).squeeze(-1)
+    def forward(
+        self, positions_nm: Float[Tensor, "frames beads 3"], tabulated: bool = False
+    ) -> Float[Tensor, " frames"]:
+        """Return the energy, kJ/mol.
+
+        Args:
+            positions_nm: coordinates.
+            tabulated: compute the filters on the knots of tables, where there are fewer of them
+                than pairs; gradients reach the weights through the tables. In single precision
+                energies and forces are the same within a few units of rounding.
+        """
+        readout = self.readout(positions_nm, tabulated)
+        return self.energy_scale * self.head_out(readout).squeeze(-1)
 
     def readout(
-        self, positions_nm: Float[Tensor, "frames beads 3"]
+        self, positions_nm: Float[Tensor, "frames beads 3"], tabulated: bool = False
     ) -> Float[Tensor, "frames numbers"]:
         """Return the sums over beads that the energy is linear in."""
         apart = distances(positions_nm, self.pairs)
-        basis = self.basis(apart)
-        window = cosine_cutoff(apart, self.lower_nm, self.upper_nm)[..., None]
         features = self.embedding[self.types].expand(len(positions_nm), -1, -1)
         if self.twist is not None:
             features = features + self.twist(positions_nm)
-        for block in self.blocks:
-            features = features + block(features, basis, window, self.pairs)
+        intervals = INTERVALS_PER_FUNCTION * len(self.basis.centres)
+        if tabulated and apart.numel() > intervals:
+            messages = self._tabulated(apart, intervals)
+        else:
+            messages = self._of_each_pair(apart)
+        for block, of_block in zip(self.blocks, messages, strict=True):
+            features = features + block(features, of_block)
         return torch.tanh(self.head_in(features)).sum(dim=1)
+
+    def _of_each_pair(self, apart: Float[Tensor, "frames pairs"]) -> list[Messages]:
+        """Return the messages of each block through the filters of each pair."""
+        basis = self.basis(apart)
+        window = cosine_cutoff(apart, self.lower_nm, self.upper_nm)[..., None]
+        return [
+            partial(pair_messages, block.filters(basis, window), pairs=self.pairs)
+            for block in self._interactions()
+        ]
+
+    def _tabulated(self, apart: Float[Tensor, "frames pairs"], intervals: int) -> list[Messages]:
+        """Return the messages of each block through a table of its filters."""
+        spacing_nm = (self.upper_nm - self.lower_nm) / intervals
+        steps = torch.arange(-2, intervals + 3, device=apart.device)
+        knots_nm = self.lower_nm + spacing_nm * steps.to(apart.dtype)
+        basis = self.basis(knots_nm)
+        # The cutoff is even about both of its ends: there it goes on smoothly, not with zeros.
+        within = self.upper_nm - (self.upper_nm - knots_nm).abs()
+        within = self.lower_nm + (within - self.lower_nm).abs()
+        window = cosine_cutoff(within, self.lower_nm, self.upper_nm)[:, None]
+        places = (apart - self.lower_nm) / spacing_nm
+        weights = SplineWeights(places, intervals, self.pairs)
+        tables = [spline_coefficients(b.filters(basis, window)) for b in self._interactions()]
+        return [partial(tabulated_messages, table, weights=weights) for table in tables]
+
+    def _interactions(self) -> list[Interaction]:
+        return [block for block in self.blocks if isinstance(block, Interaction)]
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator, bias: bool = True) -> nn.Linear:
