@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from peptides.relaxation import relaxation
 from trajgen.analysis.atom_validity import AtomLimits, atom_validity
 from trajgen.analysis.evaluate import EvaluationSettings, Reference, judge, read_samples
 from trajgen.analysis.evaluation import Evaluation
 from trajgen.analysis.frame_table import FrameTable
 from trajgen.analysis.histograms import jensen_shannon_distance
 from trajgen.analysis.kinetics.evaluate_kinetics import KineticsSettings
+from trajgen.analysis.kinetics.relaxation import Relaxation, torsion_relaxation
 from trajgen.analysis.kinetics.states import StatesFit, fit_states
 from trajgen.analysis.measures import Distance
 from trajgen.data.records import AtomFrames, Rollouts
@@ -111,7 +111,7 @@ def scores(
         "frames": frames.n_frames,
         **distance_numbers(evaluation.divergences, (*TORSIONS, *SLOW)),
         "jensen_shannon_states": _occupancy_distance(table, reference.table, states),
-        **relaxation(timed, reference.table),
+        **_relaxation(torsion_relaxation(timed, reference.table)),
         **_kinetics(of_times),
         "valid": valid_share(frames),
         **novelty(frames, training),
@@ -143,6 +143,18 @@ def _occupancy_distance(
         found = model.macrostates(model.assign(tics))
         counts.append(np.bincount(found[found >= 0], minlength=model.n_macrostates).astype(float))
     return float(jensen_shannon_distance(counts[0][None], counts[1])[0])
+
+
+def _relaxation(found: Relaxation) -> dict[str, Any]:
+    reason = {} if found.ratio.reason is None else {"relaxation_reason": found.ratio.reason}
+    return {
+        "relaxation_ratio": found.ratio.value,
+        "relaxation_log_error": found.log_error.value,
+        "relaxation_torsions": found.torsions,
+        "relaxation_one_sided": found.one_sided,
+        "relaxation_not_measured": found.not_measured,
+        **reason,
+    }
 
 
 def _kinetics(evaluation: Evaluation) -> dict[str, Any]:

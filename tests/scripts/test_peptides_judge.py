@@ -9,6 +9,7 @@ import numpy as np
 import peptides.forward
 import peptides.judge
 import pytest
+from accuracy_peptides import mean_rows
 from peptides.judge import ForwardJudge
 from peptides.models import FINE_PS
 from run_folder import Stages
@@ -121,3 +122,10 @@ def test_equal_time_is_that_of_all_generated_frames(
 def test_more_replicas_than_frames_are_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--replicas is 61, .* 120 frames; give at most 60"):
         _ = judge(data, tmp_path, unseen=True, replicas=61).length
+
+
+def test_ratios_of_peptides_have_a_geometric_mean() -> None:
+    rows = [{"surrogate": {"relaxation_ratio": ratio, "valid": valid}}
+            for ratio, valid in ((0.5, 0.8), (2.0, 1.0))]  # fmt: skip
+    means = mean_rows(rows)["surrogate"]
+    assert means == {"relaxation_ratio": pytest.approx(1.0), "valid": pytest.approx(0.9)}
