@@ -9,6 +9,7 @@ from toy_chain import LAG_PS, TOPOLOGY, wobbling_chain
 from trajgen.geometry.frames import RigidFrames
 from trajgen.geometry.rotations import random_rotations
 from trajgen.residues import N_BEAD_TYPES
+from trajgen.surrogate import layers
 from trajgen.surrogate.key_frame import pair_features
 from trajgen.surrogate.surrogate import (
     Surrogate,
@@ -186,3 +187,29 @@ def test_padding_does_not_reach_the_types(network: TrajectoryTransformer, window
     with torch.no_grad():
         first, second = (network(v, T, replace(window, present=present))[1] for v in (x, other))
     assert torch.allclose(first, second, atol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_in_bfloat16_is_the_fused_one_with_its_gradients(masked: bool) -> None:
+    parts = torch.randn(3, 2, 4, 9, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    mask = None
+    if masked:
+        mask = torch.ones(2, 1, 1, 9, dtype=torch.bool)
+        mask[1, ..., 5:] = False
+    by_precision = []
+    for given in (parts, parts.float()):
+        moving = given.clone().requires_grad_()
+        mixed = layers.attend(*moving.unbind(0), mask)
+        mixed.square().sum().backward()
+        by_precision.append((mixed.float(), moving.grad.float()))
+    (ours, our_gradient), (fused, fused_gradient) = by_precision
+    assert (ours - fused).norm() < 0.02 * fused.norm()
+    assert (our_gradient - fused_gradient).norm() < 0.02 * fused_gradient.norm()
+
+
+def test_large_attention_in_bfloat16_keeps_no_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = torch.randn(3, 1, 1, 4, 8).bfloat16().requires_grad_()
+    monkeypatch.setattr(layers, "_KEPT_SCORES", 15)
+    assert "ScaledDotProduct" in type(layers.attend(*parts.unbind(0)).grad_fn).__name__
+    monkeypatch.setattr(layers, "_KEPT_SCORES", 16)
+    assert "ScaledDotProduct" not in type(layers.attend(*parts.unbind(0)).grad_fn).__name__
