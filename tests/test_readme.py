@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from tiny import Made
 
 from al.run_settings import load_run_settings
 from trajgen.potential.fit import FitSettings
-from trajgen.settings import load_settings, read_yaml
+from trajgen.settings import load_settings
 from trajgen.surrogate.training_settings import TrainSettings
 
 README = Path(__file__).parents[1] / "README.md"
@@ -53,21 +52,13 @@ def test_settings_in_its_commands_are_known() -> None:
     assert seen >= 4
 
 
-def test_a_quickstart_without_what_the_readme_takes_out_is_a_run(tmp_path: Path) -> None:
-    values = read_yaml(README.parent / "configs" / "quickstart.yaml")
-    values["system"] = str(README.parent / "configs" / values["system"])
-    for dotted in (
-        *("selection.max_rmsd_nm", "potential", "surrogate", "evaluation"),
-        *("sampling.equilibration_ps", "oracle.relax_ps", "oracle.release_ps"),
-    ):
-        *parents, last = dotted.split(".")
-        section = values
-        for parent in parents:
-            section = section[parent]
-        del section[last]
-    file = tmp_path / "run.yaml"
-    file.write_text(yaml.safe_dump(values))
-    settings = load_run_settings(file, ["oracle.save_interval_ps=1", "sampling.save_interval_ps=1"])
-    assert settings.selection.max_rmsd_nm == 0.6
+def test_the_run_it_copies_is_one_for_science(tmp_path: Path) -> None:
+    name = "configs/loop/default.yaml"
+    assert name in README.read_text(encoding="utf-8")
+    settings = load_run_settings(README.parent / name)
     assert set(settings.surrogate.tasks.wanted()) >= {"upsample", "inpaint", "ensemble"}
     assert settings.evaluation.kinetics is not None
+    sampled = settings.sampling.replicas * settings.sampling.ps
+    judging = settings.sampling.reference_replicas * settings.sampling.reference_ps
+    queried = settings.rounds * settings.selection.picks * settings.oracle.ps
+    assert sampled + judging + queried == 80_000  # what the file and the README say
