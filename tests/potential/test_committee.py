@@ -1,6 +1,7 @@
 """The committee: the mean of plain networks, and members that do not touch each other."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from trajgen.files import read_json, sha256_of, write_json
 from trajgen.potential import committee as committee_module
+from trajgen.potential import schnet
 from trajgen.potential.batches import Pool, batch_of_members
 from trajgen.potential.committee import Committee, MemberPass, disagreement_of
 from trajgen.potential.energy import energy_and_forces
@@ -46,16 +48,29 @@ def test_energy_is_the_mean_of_plain_networks(
     torch.testing.assert_close(of_three.energy_and_forces(chains)[1], expected.mean(dim=0))
 
 
-@pytest.mark.parametrize("batched_frames", [0, 100])
-def test_each_member_has_frames_and_gradients_of_its_own(of_three, monkeypatch, batched_frames):
+@pytest.mark.parametrize(("batched_frames", "intervals"), [(0, 10**6), (100, 10**6), (0, 3)])
+def test_each_member_has_frames_and_gradients_of_its_own(
+    of_three, monkeypatch, batched_frames, intervals
+):
+    """Members take turns, or are batched, or take turns with filters from tables."""
     monkeypatch.setattr(committee_module, "CPU_BATCHED_FRAMES", batched_frames)
+    monkeypatch.setattr(schnet, "INTERVALS_PER_FUNCTION", intervals)
+    tabulated = []
+    real = schnet.tabulated_messages
+
+    def counted(*arguments: object, **named: object) -> torch.Tensor:
+        tabulated.append(arguments)
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(schnet, "tabulated_messages", counted)
     own = torch.from_numpy(grow_chains(6, 6, seed=5)).reshape(3, 2, 6, 3)
     forces, energies = MemberPass(of_three.network).train()(own, own[0])
+    assert bool(tabulated) == (intervals == 3)
     networks = of_three.member_networks()
-    for network, energy in zip(networks, energies, strict=True):
-        torch.testing.assert_close(energy, network(own[0]))
-    for member, network in enumerate(networks):
-        torch.testing.assert_close(forces[member], energy_and_forces(network, own[member])[1])
+    for member, (network, energy) in enumerate(zip(networks, energies, strict=True)):
+        alone = partial(network, tabulated=bool(tabulated))
+        torch.testing.assert_close(energy, alone(own[0]))
+        torch.testing.assert_close(forces[member], energy_and_forces(alone, own[member])[1])
     forces[1].square().sum().backward()
     for member, network in enumerate(networks):
         for name, weight in network.named_parameters():

@@ -39,7 +39,7 @@ EVERYONE = slice(None)
 
 
 def matching(ensemble: dict[str, object] | None = None, **training: object) -> FitSettings:
-    few = {"chains": 8, "frames": 8, "steps": 3, "readout": {"steps": 12}, **(ensemble or {})}
+    few = {"chains": 16, "frames": 16, "steps": 3, "readout": {"steps": 12}, **(ensemble or {})}
     return small(**training).model_copy(update={"ensemble": EnsembleSettings.model_validate(few)})
 
 

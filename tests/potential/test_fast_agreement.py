@@ -152,6 +152,19 @@ def test_real_frames_of_chignolin(make, shared_data: Path, handed):
     agree(make("YYDPETGTWY", blocks=3, features=64, radial_functions=18, handed=handed), some)
 
 
+def test_filters_that_training_made_sharper(make):
+    """The knots of the tables stay where they are."""
+    potential = make("YYDPETGTWY", features=64, radial_functions=18, handed=True)
+    x = torch.from_numpy(grow_chains(16, 10, seed=16))
+    _, plain = potential.energy_and_forces(x)
+    (network,) = potential.member_networks()
+    with torch.no_grad():
+        network.basis.sharpness *= 4
+    _, sharper = potential.energy_and_forces(x)
+    assert (sharper - plain).norm() > 0.05 * plain.norm()
+    agree(potential, x)
+
+
 def test_chains_do_not_touch_each_other_and_a_broken_one_is_nan(make):
     fast = FastPotential.build(make(handed=True))
     x = torch.from_numpy(grow_chains(40, 6, seed=15)).float()

@@ -22,8 +22,8 @@ from trajgen.seeding import derive_seed
 #: On a CPU members take turns beyond this many frames: one of them keeps it busy then, and products
 #: batched over members are slower than plain ones. Below, and on a GPU, calls cost more than sums.
 CPU_BATCHED_FRAMES = 4
-#: Numbers in the largest tensor of a CPU pass; much larger ones leave the cache, and their memory
-#: is asked of the system anew each time. Frames beyond are worked on in turn.
+#: Numbers in the largest tensor of a CPU pass without tables; much larger ones leave the cache, and
+#: their memory is asked of the system anew each time. Frames beyond are worked on in turn.
 CPU_TENSOR_SIZE = 2_000_000
 
 
@@ -74,7 +74,8 @@ class Committee(nn.Module):
 
         Args:
             positions_nm: coordinates.
-            tabulated: on a CPU, filters of many pairs come from tables, as in ``CGSchNet``.
+            tabulated: on a CPU, where members take turns, filters of many pairs come from tables,
+                as in ``CGSchNet``.
         """
         members, frames = positions_nm.shape[:2]
         if not members:
@@ -115,14 +116,13 @@ class Committee(nn.Module):
         positions_nm: Float[Tensor, "frames beads 3"],
         tabulated: bool = False,
     ) -> Float[Tensor, " frames"]:
-        """Return the energy of one member, on a CPU by as many frames at once as suit its cache."""
-        if positions_nm.device.type != "cpu":
-            return network(positions_nm)
-        if tabulated:
-            return network(positions_nm, tabulated=True)
+        """Return the energy of one member.
+
+        On a CPU without tables as many frames are worked on at once as suit its cache.
+        """
         at_once = max(CPU_TENSOR_SIZE // self._pair_numbers, 1)
-        if len(positions_nm) <= at_once:
-            return network(positions_nm)
+        if tabulated or positions_nm.device.type != "cpu" or len(positions_nm) <= at_once:
+            return network(positions_nm, tabulated)
         return torch.cat([network(part_nm) for part_nm in positions_nm.split(at_once)])
 
 

@@ -1,6 +1,6 @@
 """Messages between beads through filters that stand in a table, without a tensor of pairs.
 
-A filter is a function of one distance. On an even grid of knots it is computed once a step, however
+A filter is a function of one distance. On an even grid of knots it is computed once a pass, however
 many pairs there are, and between knots it is a cubic B-spline, which is linear in the table:
 
     m_i = Σ_j W(u_ij) ∘ s_j,   W(u) = Σ_r w_r(u - k) T_{k+r},   k = ⌊u⌋,   r = 0 … 3,
@@ -65,7 +65,7 @@ class SplineWeights:
     ) -> None:
         self.places, self.intervals, self.pairs = places, intervals, pairs
         at = places.detach()
-        # A place that is not a number has a knot too, and weights that are none.
+        # A place that is not a finite number has a knot too, and weights that are no numbers.
         floors = at.floor().nan_to_num().clamp(0, intervals - 1)
         self.knots = floors.long()
         inside = (at >= 0) & (at < intervals)
@@ -97,7 +97,15 @@ def tabulated_messages(
         sources: what the beads send.
         weights: where the pairs lie on the grid; beyond it filters are zero. One serves all tables
             of a pass.
+
+    Raises:
+        ValueError: the table does not have as many rows as the grid asks for.
     """
+    if len(table) != weights.intervals + 3:
+        raise ValueError(
+            f"a table of {len(table)} rows for {weights.intervals} intervals; give three rows more "
+            "than there are intervals"
+        )
     factors = torch.ones_like(weights.places)
     messages: Tensor = _Messages.apply(table, weights.places, factors, sources, weights, 0)
     return messages

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-#: Scores of queries and keys that training on a CPU keeps in bfloat16 for the way back, at most.
+#: Scores of queries and keys that one attention keeps in bfloat16 for the way back, at most.
 _KEPT_SCORES = 2**25
 
 
@@ -71,7 +71,7 @@ def attend(
     """Return the mean of the values by how much queries and keys agree, of those in the mask.
 
     The fused attention of torch, but for gradients in bfloat16 on a CPU: those of the fused one
-    take six times as long there as those of two products and a softmax.
+    take several times as long there as those of two products and a softmax.
     """
     scores = query.shape[:-1].numel() * key.shape[-2]
     in_bf16 = query.dtype == torch.bfloat16 and query.device.type == "cpu"

@@ -1,8 +1,9 @@
-"""How the functions of this folder are compiled, and how their cache follows the sources.
+"""How the loops of this room are compiled, and how their cache follows the sources.
 
 Numba stores compiled code beside the source and compiles anew when that file changes, but not when
-a function called from another file does. The one function with a cache therefore holds a digest of
-the whole folder in its closure, which is part of the key of its cache.
+a function called from another file does, or the options below. Of this folder the one function with
+a cache therefore holds a digest of the whole folder in its closure, which is part of the key of its
+cache; entries elsewhere call no function of another file.
 """
 
 import hashlib
