@@ -130,7 +130,10 @@ class TwoGeneratorExplorer:
             file = folder / f"{source}.safetensors"
             if not file.is_file():
                 continue
-            frames = load_rollouts(file).to_frames()
+            rollouts = load_rollouts(file)
+            frames = rollouts.to_frames()
+            if rollouts.losses:
+                frames = concatenate([frames, _before_breaks(rollouts, frames.topology)])
             if not frames.n_frames:
                 continue
             atoms = folder / f"{source}_atoms.safetensors"
@@ -224,6 +227,12 @@ class TwoGeneratorExplorer:
         ends = torch.from_numpy(known.positions_nm[pairs])
         farthest = int(rmsd(ends[:, 0], ends[:, 1]).argmax())
         return pairs[farthest]
+
+
+def _before_breaks(rollouts: Rollouts, topology: BeadTopology) -> BeadFrames:
+    """Return what chains looked like in the last step before they broke: where a model fails."""
+    held_nm = np.stack([loss.last_frames_nm[-1] for loss in rollouts.losses])
+    return BeadFrames(topology, held_nm, np.arange(len(held_nm), dtype=np.int64))
 
 
 def _sites(surrogate: Surrogate, dataset: Dataset) -> StoredPositions:

@@ -83,8 +83,11 @@ def log_outcome(simulation: Simulation) -> None:
         logger.warning(text, loss.chain, at, loss.step, loss.reason)
     alive = simulation.base(simulation.state.alive)
     if lost := int((~alive).sum()):
-        text = "%d of %d chains exploded; their later frames are left out"
-        logger.warning(text, lost, len(alive))
+        text = (
+            "%d of %d chains exploded; their later frames are left out: choose a time_step_ps "
+            "smaller than %g, or fit the potential on frames like those they broke in"
+        )
+        logger.warning(text, lost, len(alive), simulation.settings.time_step_ps)
     shares = simulation.exchange.acceptance()
     for low, high, share in zip(ladder_K[:-1], ladder_K[1:], shares, strict=True):
         said = "no attempt" if share is None else f"{share:.0%} of exchanges accepted"
