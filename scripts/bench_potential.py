@@ -19,6 +19,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -271,7 +272,7 @@ def compare(
 def force_errors(
     potential: Potential, paths: dict[str, Evaluate], positions_nm: Tensor
 ) -> dict[str, float]:
-    """Return the error of the forces relative to their norm, and check that energies agree.
+    """Return errors of forces relative to those of the network, and check that energies agree.
 
     The reference is the plain path in float64, in float32 where float64 takes too much memory.
     """
@@ -282,13 +283,14 @@ def force_errors(
         whole, network = copy.deepcopy(whole).double(), copy.deepcopy(network).double()
         exact_nm = positions_nm.double()
     errors = {}
+    scale = energy_and_forces(network, exact_nm)[1].norm()  # those of the priors are far larger
     for reference, names in ((whole, [n for n in paths if n not in RIVALS]), (network, RIVALS)):
         energy, forces = energy_and_forces(reference, exact_nm)
         for name in set(names) & set(paths):
             found, found_forces = paths[name](positions_nm)
             if (found - energy).abs().max() > 1e-3 * energy.abs().max():
                 raise ValueError(f"{name} has other energies: {found.tolist()}, {energy.tolist()}")
-            errors[name] = ((found_forces - forces).norm() / forces.norm()).item()
+            errors[name] = ((found_forces - forces).norm() / scale).item()
     return errors
 
 
@@ -426,6 +428,8 @@ def main() -> None:
     if "torchmd-net" in rivals and find_spec("torchmdnet") is None:
         console.print("torchmd-net is not installed (pip install torchmd-net==3.1.0): left out")
         rivals.remove("torchmd-net")
+    versions = {name: metadata.version(name.replace("-", "_")) for name in rivals}
+    console.print("rivals:", ", ".join(f"{name} {number}" for name, number in versions.items()))
     torch.set_num_threads(arguments.threads)
     residues = list(THREE_LETTER.values())
     proteins = [tuple(residues[n % 20] for n in range(beads)) for beads in arguments.beads]
@@ -435,6 +439,7 @@ def main() -> None:
     show(console, "one chain of a protein, 3 blocks of 128", large)
     result = {
         "threads": arguments.threads,
+        "rivals": versions,
         "ratio_to_best_rival": {
             str(row["chains"]): row["ratio_to_best_rival"] for row in chignolin
         },

@@ -214,6 +214,8 @@ def test_evaluate_takes_files_of_several_chains_as_one_set(made: Made, tmp_path:
     assert name == "sim_000.xtc and sim_001.xtc"
     assert evaluation["samples"]["used"] == 8
     assert evaluation["samples"]["segments"] == 2
+    # Times of a coarse-grained chain are no picoseconds of dynamics.
+    assert "time step of the samples is not known" in evaluation["kinetics"]["reason"]
     provenance = metrics["provenance"]
     assert provenance["reproduce"].startswith("trajgen evaluate")
     (found,) = provenance["sets"].values()

@@ -99,4 +99,4 @@ def test_other_time_steps_and_single_frames_have_a_reason() -> None:
 def test_frames_without_torsions_have_a_reason() -> None:
     beads = table(wandering((0.9,), 0), name="dihedral")
     found = torsion_relaxation(beads, beads)
-    assert found.ratio.reason == "no torsion relaxes on either side"
+    assert found.ratio.reason == "there are no torsions"

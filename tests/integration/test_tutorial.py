@@ -1,5 +1,6 @@
 """The tutorial notebook runs from its first cell to its last, and is stored with its results."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,5 @@ def test_the_notebook_runs_to_its_end(tmp_path, monkeypatch):
     assert pictures_of(notebook) == 1
     printed = "".join(output.get("text", "") for output in outputs_of(notebook))
     assert "0 frames lost of 12800" in printed
+    # The surface has numbers beside it: the distance of its dihedrals from those of the data.
+    assert re.search(r"dihedral +\d\.\d{4} rad, floor \d\.\d{4}", printed)

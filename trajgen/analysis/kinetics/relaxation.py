@@ -37,7 +37,7 @@ def torsion_relaxation(table: FrameTable, reference: FrameTable) -> Relaxation:
 
     Args:
         table: frames to judge.
-        reference: frames to judge by.
+        reference: frames to judge by, of the same molecule.
     """
     step_ps = table.time_step_ps
     if step_ps is None or reference.time_step_ps is None:
@@ -52,6 +52,8 @@ def torsion_relaxation(table: FrameTable, reference: FrameTable) -> Relaxation:
         return _none("no run has two frames")
     mine, theirs = (relaxation_times(one, lags, step_ps) for one in (table, reference))
     relaxed = np.isfinite(mine) | np.isfinite(theirs)
+    if not len(relaxed):
+        return _none("there are no torsions")
     if not relaxed.any():
         return _none("no torsion relaxes on either side", int((~relaxed).sum()))
     seen_ps = lags * step_ps

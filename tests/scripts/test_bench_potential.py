@@ -1,0 +1,37 @@
+"""The script that times the potential: all paths evaluate the same, and ratios are of its rates."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from bench_potential import CHIGNOLIN, compare, main, time_training
+
+
+def test_paths_agree_and_the_ratio_is_that_of_the_rates() -> None:
+    row = compare(CHIGNOLIN, 2, 0.01, ["torch-geometric"])
+    rates = row["evaluations_per_s"]
+    assert rates.keys() == {"fast", "plain", "torch-geometric"}
+    assert row["ratio_to_best_rival"] == rates["fast"] / rates["torch-geometric"]
+    assert row["ratio_to_plain"] == rates["fast"] / rates["plain"]
+    # Relative to the forces of the network alone.
+    assert all(error < 1e-4 for error in row["force_error"].values())
+
+
+def test_a_step_of_training_is_timed_without_its_rival() -> None:
+    found = time_training(0.01, [])
+    assert found["seconds_per_step"].keys() == {"ours"}
+    assert found["ratio_to_torchmd_net"] is None
+
+
+@pytest.mark.slow
+def test_the_whole_script_writes_its_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "--chains 1 --beads --seconds 0.01 --threads 1 --rivals torch-geometric --json"
+    monkeypatch.setattr(sys, "argv", ["bench_potential.py", *words.split(), str(tmp_path / "b")])
+    main()
+    found = json.loads((tmp_path / "b").read_text())
+    assert found["ratio_to_best_rival"].keys() == {"1"}
+    assert "torch-geometric" in found["rivals"]
+    assert "rivals: torch-geometric 2." in capsys.readouterr().out
