@@ -15,6 +15,7 @@ from tiny import SEQUENCE, Made, write_arrays
 
 from trajgen.checkpoint import training_folder
 from trajgen.data.store import Dataset
+from trajgen.files import sha256_of
 
 
 def simulate(made: Made, out: Path, *more: object) -> None:
@@ -123,6 +124,27 @@ def test_generate_forward_begins_at_its_start(made: Made, tmp_path: Path) -> Non
         np.testing.assert_allclose(read.xyz[0], start.xyz[0], atol=1e-3)
     card = json.loads((tmp_path / "gen.json").read_text())
     assert (card["chains"], card["frames"], card["settings"]["lag_ps"]) == (2, 9, 2.0)
+    assert (card["seed"], card["settings"]["evaluations"]) == (0, 20)
+    assert card["model_sha256"] == sha256_of(made.surrogate / "model.safetensors")
+
+
+def test_generate_forward_goes_on_from_a_trajectory(made: Made, tmp_path: Path) -> None:
+    simulate(made, tmp_path / "s.pdb", "--dataset", made.dataset, "--chains", 1)
+    forward = ("generate", "forward", made.surrogate, "--device", "cpu", "--frames", 7)
+    succeed(*forward, "--start", tmp_path / "s.pdb", "--out", tmp_path / "run.xtc")
+    run = (tmp_path / "run.xtc", "--topology", tmp_path / "run.pdb")
+    succeed(*forward, "--after", *run, "--replicas", 2, "--out", tmp_path / "on.xtc")
+    before = mdtraj.load(str(tmp_path / "run.xtc"), top=str(tmp_path / "run.pdb"))
+    for replica in (0, 1):
+        read = mdtraj.load(str(tmp_path / f"on_{replica:03d}.xtc"), top=str(tmp_path / "on.pdb"))
+        assert read.n_frames == 7
+        np.testing.assert_allclose(read.xyz[:2], before.xyz[-2:], atol=1e-3)
+    apart = trajgen(*forward, "--after", *run, "--lag-ps", 4, "--out", tmp_path / "x.xtc")
+    assert (apart.code, "--lag-ps is 4, but the frames of" in apart.error) == (2, True)
+    both = trajgen(
+        *forward, "--after", *run, "--start", tmp_path / "s.pdb", "--out", tmp_path / "x.xtc"
+    )
+    assert both.error == "give --start START.pdb or --after RUN.xtc, one of them"
 
 
 def test_generate_interpolate_writes_paths(made: Made, tmp_path: Path) -> None:

@@ -18,7 +18,11 @@ README = Path(__file__).parents[1] / "README.md"
 #: What is made smaller, so that it takes a second.
 SHORTER = {
     "SimulationSettings()": "SimulationSettings(steps=10, save_every=5)",
-    "1000, 5.0": "9, 2.0",
+    "starts, 1000, 5.0": "starts, 9, 2.0",
+    "40, 8, 5.0": "5, 2, 2.0",
+    "run[::10], 10, 50.0": "run[::4], 2, 4.0",
+    "known, 4, 5.0": "known, 2, 2.0",
+    "model, 1000,": "model, 4,",
     "[:16]": "[:3]",
 }
 
@@ -38,6 +42,10 @@ def test_the_python_example_runs(
     exec(example, found)
     assert found["dynamics"].positions_nm.shape == (3, 2, 5, 3)
     assert found["rolled"].positions_nm.shape == (3, 9, 5, 3)
+    assert found["paths"].positions_nm.shape == (2, 5, 5, 3)
+    assert found["fine"].positions_nm.shape == (1, 5, 5, 3)
+    assert found["whole"].positions_nm.shape == (2, 9, 5, 3)
+    assert found["drawn"].positions_nm.shape == (1, 4, 5, 3)
 
 
 def test_settings_in_its_commands_are_known() -> None:

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +54,30 @@ def test_a_replica_does_not_depend_on_the_others_in_its_batch(surrogate: Surroga
     # Equal up to the rounding of matrix products of another size.
     assert np.abs(together - in_pairs).max() < 1e-4
     assert np.abs(together[:2] - fewer).max() < 1e-4
+
+
+def test_the_work_of_a_rollout_grows_with_its_frames_alone(
+    surrogate: Surrogate, monkeypatch: pytest.MonkeyPatch
+):
+    """A window of 6 frames adds 4; its key frame is encoded once, not once an evaluation."""
+    calls = {"windows": 0, "evaluations": 0}
+    network = surrogate.network
+    encode, velocity = network.encoder.forward, network.velocity
+
+    def encoded(*arguments: torch.Tensor) -> torch.Tensor:
+        calls["windows"] += len(arguments[0])
+        return encode(*arguments)
+
+    def evaluated(*arguments: Any) -> torch.Tensor:
+        calls["evaluations"] += len(arguments[0])
+        return velocity(*arguments)
+
+    monkeypatch.setattr(network.encoder, "forward", encoded)
+    monkeypatch.setattr(network, "velocity", evaluated)
+    for windows in (5, 50):
+        calls.update(windows=0, evaluations=0)
+        roll(surrogate, STARTS, 6 + 4 * (windows - 1))
+        assert calls == {"windows": 5 * windows, "evaluations": 5 * windows * SETTINGS.evaluations}
 
 
 def test_replicas_from_one_start_differ(surrogate: Surrogate):
@@ -133,11 +158,26 @@ def test_windows_go_on_from_the_frames_they_share(surrogate: Surrogate, context:
     assert np.isfinite(positions).all()
 
 
+def test_a_start_of_several_frames_tells_how_the_molecule_moves(surrogate: Surrogate):
+    history = np.stack([wobbling_chain(4, seed) for seed in range(2)])
+    rolled = roll(surrogate, history, 17)
+    assert np.array_equal(rolled[:, :4], history)
+    assert np.array_equal(rolled[:, :9], roll(surrogate, history, 9))
+    # The two frames that a window shares with those before it are all that the next one sees.
+    assert np.array_equal(rolled[:, 4:], roll(surrogate, history[:, 2:], 15)[:, 2:])
+    other = history[:, [0, 1, 3, 3]]  # it stood still
+    assert np.abs(roll(surrogate, other, 6) - rolled[:, :6])[:, 4:].max() > 1e-3
+    alone = roll(surrogate, history[:, 3], 3)
+    assert np.abs(alone[:, 1:] - rolled[:, 4:6]).max() > 1e-3
+
+
 def test_bad_requests_are_refused_with_what_is_wanted(surrogate: Surrogate):
     with pytest.raises(InputError, match=r"lag_ps is 5, but .* trained at lags of 2 to 2 ps"):
         forward(surrogate, STARTS, 10, 5.0, SETTINGS, 0)
     with pytest.raises(InputError, match="frames is 1; wanted are at least 2"):
         forward(surrogate, STARTS, 1, LAG_PS, SETTINGS, 0)
+    with pytest.raises(InputError, match="frames is 2; wanted are at least 3"):
+        forward(surrogate, np.stack([STARTS, STARTS], axis=1), 2, LAG_PS, SETTINGS, 0)
     with pytest.raises(InputError, match=r"wanted is \(n, 5, 3\)"):
         forward(surrogate, STARTS[:, :4], 10, LAG_PS, SETTINGS, 0)
     holed = STARTS.copy()

@@ -12,11 +12,13 @@ from trajgen.cli.surrogate_io import (
     generate_to_file,
     interval_ps_of,
     open_surrogate,
+    read_end,
     read_known,
     read_residues,
     read_start,
 )
 from trajgen.console import choose_progress
+from trajgen.errors import InputError
 
 if TYPE_CHECKING:
     from trajgen.data.records import Rollouts
@@ -36,9 +38,17 @@ Model = Annotated[Path, typer.Argument(help="Checkpoint written by trajgen train
 
 def forward_command(
     model: Model,
-    start: Annotated[Path, typer.Option("--start", help="Structure (PDB), or starts .npz.")],
-    frames: Annotated[int, typer.Option("--frames", help="Frames of a replica.")],
+    frames: Annotated[int, typer.Option("--frames", help="Frames of a replica, its start too.")],
     out: Generated,
+    start: Annotated[
+        Path | None, typer.Option("--start", help="Structure (PDB), or starts .npz.")
+    ] = None,
+    after: Annotated[
+        Path | None, typer.Option("--after", help="Trajectory to go on from, by its last frames.")
+    ] = None,
+    topology: Annotated[
+        Path | None, typer.Option("--topology", help="Structure file of that trajectory.")
+    ] = None,
     lag_ps: LagPs = None,
     replicas: Annotated[
         int | None, typer.Option("--replicas", help="Replicas; default one for each start.")
@@ -51,17 +61,29 @@ def forward_command(
 ) -> None:
     """Simulate forward in time from a start; one file a replica where there are several.
 
+    The start is a structure, or the last frames of a trajectory (--after, as many as
+    the setting context says), which tell how fast the molecule moves.
+
     \b
     trajgen generate forward MODEL --start START.pdb --lag-ps 5 \\
+        --frames 1000 --replicas 16 --out GEN.xtc
+    trajgen generate forward MODEL --after RUN.xtc --topology TOP.pdb \\
         --frames 1000 --replicas 16 --out GEN.xtc
     """
     from trajgen.data.starts import repeat_starts
     from trajgen.surrogate.forward import forward
 
-    surrogate, settings = open_surrogate(model, start, config, sets, temperature, device)
-    starts = repeat_starts(read_start(start, surrogate), replicas)
-    lag = surrogate.lags_ps[0] if lag_ps is None else lag_ps
-    asked = {"start": start, "frames": frames, "lag_ps": lag}
+    if (start is None) == (after is None):
+        raise InputError("give --start START.pdb or --after RUN.xtc, one of them")
+    structure = start or topology or after
+    surrogate, settings = open_surrogate(model, structure, config, sets, temperature, device)
+    if after is not None:
+        starts, lag = read_end(after, topology, surrogate, settings.context, lag_ps)
+    elif start is not None:
+        starts = read_start(start, surrogate)
+        lag = surrogate.lags_ps[0] if lag_ps is None else lag_ps
+    starts = repeat_starts(starts, replicas)
+    asked = {"start": start, "after": after, "frames": frames, "lag_ps": lag}
 
     def run(work: "WorkFolder") -> "Made":
         progress = choose_progress()

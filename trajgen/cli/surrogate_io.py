@@ -74,6 +74,27 @@ def read_known(
     return replace(atoms, topology=wanted, positions_nm=atoms.positions_nm[:, places], forces=None)
 
 
+def read_end(
+    path: Path,
+    topology: Path | None,
+    surrogate: "Surrogate",
+    frames: int,
+    lag_ps: float | None,
+) -> "tuple[np.ndarray, float]":
+    """Read the last frames of a trajectory as one start, and the time between them."""
+    run = read_known(path, topology, surrogate)
+    own_ps = run.time_step_ps
+    if lag_ps is None and own_ps is None:
+        raise InputError(f"{path} does not say how far its frames are apart; add --lag-ps")
+    if lag_ps is not None and own_ps is not None and abs(lag_ps / own_ps - 1) > 1e-3:
+        raise InputError(
+            f"--lag-ps is {lag_ps:g}, but the frames of {path} are {own_ps:g} ps apart; leave "
+            "--lag-ps out, or give a trajectory of that interval"
+        )
+    last = run.segments == run.segments[-1]
+    return run.positions_nm[last][None, -frames:], float(lag_ps or own_ps or 0.0)
+
+
 def interval_ps_of(asked_ps: float | None, frames: "BeadFrames | AtomFrames", path: Path) -> float:
     """Return the time between frames: what was asked, else what they say."""
     interval_ps = frames.time_step_ps if asked_ps is None else asked_ps

@@ -29,8 +29,8 @@ def draw_starts(
 
 
 def repeat_starts(
-    starts_nm: Float32[np.ndarray, "starts beads 3"], chains: int | None
-) -> Float32[np.ndarray, "chains beads 3"]:
+    starts_nm: Float32[np.ndarray, "starts *frames beads 3"], chains: int | None
+) -> Float32[np.ndarray, "chains *frames beads 3"]:
     """Return a start for each chain: the given ones in turn; None means one chain a start."""
     if chains is None:
         return starts_nm

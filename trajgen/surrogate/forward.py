@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 
 def forward(
     surrogate: Surrogate,
-    starts_nm: Float32[np.ndarray, "replicas sites 3"],
+    starts_nm: Float32[np.ndarray, "replicas sites 3"]
+    | Float32[np.ndarray, "replicas known sites 3"],
     frames: int,
     lag_ps: float,
     settings: RolloutSettings,
@@ -37,17 +38,18 @@ def forward(
     progress: Progress = SILENT,
     work: WorkFolder | None = None,
 ) -> Rollouts:
-    """Simulate forward from each start.
+    """Simulate forward from each start, a conformation or several consecutive frames.
 
-    A window is generated after the start, its last frames begin the next window, and so on. A
+    A window is generated after the start, its last frames begin the next window, and so on; of a
+    start of several frames the last ``settings.context`` begin the first window. A
     replica's noise depends on the seed, its index and the window alone. A replica with a frame that
     is not finite, or with a bond above 1 nm, is frozen there: its later frames are NaN and marked
     in ``alive``.
 
     Args:
         surrogate: the model.
-        starts_nm: a conformation for each replica.
-        frames: frames of the result; frame 0 is the start itself, bit for bit.
+        starts_nm: a conformation for each replica, or consecutive frames, ``lag_ps`` apart.
+        frames: frames of the result; the first are the start itself, bit for bit.
         lag_ps: time between frames.
         settings: how the windows are sampled.
         seed: base of the noise.
@@ -56,21 +58,25 @@ def forward(
 
     Raises:
         InputError: starts that are not finite or of another molecule, a lag that the model was
-            not trained for, fewer than two frames.
+            not trained for, no frame after the start.
     """
     require_task(surrogate, "forward")
     require_lag(surrogate, lag_ps)
-    if frames < 2:
-        raise InputError(f"frames is {frames}; wanted are at least 2, the start and one more")
-    starts = checked_frames(surrogate, starts_nm, "starts")
-    replicas, sites = starts.shape[:2]
+    known = starts_nm.shape[1] if starts_nm.ndim == 4 else 1
+    if known < 1 or frames <= known:
+        raise InputError(
+            f"frames is {frames}; wanted are at least {max(known, 1) + 1}, the start and one more"
+        )
+    flat_nm = starts_nm.reshape(-1, *starts_nm.shape[-2:])
+    starts = checked_frames(surrogate, flat_nm, "starts").unflatten(0, (-1, known))
+    replicas, sites = starts.shape[0], starts.shape[2]
     residues, length = surrogate.beads.n_beads, surrogate.settings.window_frames
     canvas = Canvas(replicas, frames, sites, work)
     positions = canvas.positions_nm
-    positions[:, 0] = starts
-    windows = chained_windows(1, frames, length, settings.context)
+    positions[:, :known] = starts
+    windows = chained_windows(known, frames, length, settings.context)
     done_before = frames_done(windows, canvas.done, frames)
-    with progress.task("roll out", total=frames - 1, done=done_before - 1) as task:
+    with progress.task("roll out", total=frames - known, done=done_before - known) as task:
         for window in canvas.to_do(windows):
             first, done, end = window.first, window.done, window.end
             going = torch.nonzero(positions[:, done - 1].isfinite().flatten(1).all(dim=1)).flatten()
