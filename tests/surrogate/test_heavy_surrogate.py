@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import mdtraj
@@ -9,10 +10,19 @@ import numpy as np
 import pytest
 import torch
 from command import succeed, trajgen
-from test_heavy_atoms import ALL, STRUCTURES, heavy, made
+from openmm import app, unit
+from test_heavy_atoms import ALL, FREE, STRUCTURES, heavy, made
 from toy_chain import tiny_settings
-from toy_peptide import LAG_PS, SEQUENCE, make_peptide_dataset, peptide, wobbling_peptide
+from toy_peptide import (
+    LAG_PS,
+    SEQUENCE,
+    make_peptide_dataset,
+    peptide,
+    two_chains,
+    wobbling_peptide,
+)
 
+from al.molecule.peptide import build_peptide, extended_backbone
 from trajgen.data.store import Dataset
 from trajgen.data.writers import write_structure
 from trajgen.errors import InputError
@@ -25,6 +35,7 @@ from trajgen.surrogate.ensemble import ensemble
 from trajgen.surrogate.filling import interpolate, upsample
 from trajgen.surrogate.forward import forward
 from trajgen.surrogate.inpaint import inpaint
+from trajgen.surrogate.ranking import ranked
 from trajgen.surrogate.resolutions import AllHeavyAtoms, chain_runs
 from trajgen.surrogate.sampler import SamplerSettings
 from trajgen.surrogate.surrogate import Surrogate, WindowTimes, encode_windows
@@ -59,13 +70,22 @@ def frames_of(model_frames: int = 6, seed: int = 0) -> tuple[AllHeavyAtoms, torc
     return AllHeavyAtoms.measure(atoms, sites), sites
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_atoms_of_structures_come_back_from_tokens(shared_data, name):
+def test_atoms_of_structures_come_back_from_tokens(shared_data, name, dtype):
     loaded = mdtraj.load(str(shared_data / "fastfolder_pdb" / f"{name}.pdb"))[:1]
     atoms, positions = heavy(loaded.topology, loaded.xyz)
+    positions = positions.to(dtype)
     model = AllHeavyAtoms.measure(atoms, positions)
     _, decoded = round_trip(model, positions.repeat(2, 1, 1))
     assert (decoded - positions).norm(dim=-1).max() < 1e-4  # 1e-3 Å
+
+
+def test_the_structures_have_every_residue_but_cysteine(shared_data):
+    """It comes back from a made peptide alone, as all others do too."""
+    files = [shared_data / "fastfolder_pdb" / f"{name}.pdb" for name in STRUCTURES]
+    found = {residue.code for file in files for residue in mdtraj.load(str(file)).top.residues}
+    assert set(ALL) - found == {"C"}
 
 
 def test_atoms_of_every_residue_come_back_from_tokens():
@@ -82,8 +102,7 @@ def test_tokens_come_back_and_do_not_change_when_frames_are_turned():
     turn = random_rotations(len(positions), torch.Generator().manual_seed(1))
     moved, _ = round_trip(model, positions @ turn.mT + 0.7)
     for other in (again, moved):
-        assert (tokens - other).abs().max() < 1e-4
-        assert (tokens - other).abs().median() < 1e-5
+        assert (tokens - other).abs().max() < 1e-5
     mirrored, _ = round_trip(
         model, torch.cat([positions[:1], positions[1:] * torch.tensor([1, 1, -1])])
     )
@@ -261,6 +280,54 @@ def test_the_commands_take_a_structure_with_hydrogens_in_any_order(
     )  # fmt: skip
     assert npz.code == 2
     assert "cannot hold atoms" in npz.error
+
+
+def test_a_start_may_have_hydrogens(surrogate_path: Path, tmp_path: Path):
+    built = build_peptide(SEQUENCE, extended_backbone(SEQUENCE), FREE)
+    modeller = app.Modeller(built.topology, built.positions_nm * unit.nanometer)
+    modeller.addHydrogens(app.ForceField("amber14/protein.ff14SB.xml"))
+    assert modeller.topology.getNumAtoms() > built.topology.getNumAtoms() + 20
+    with (tmp_path / "start.pdb").open("w") as file:
+        app.PDBFile.writeFile(modeller.topology, modeller.positions, file)
+    succeed(
+        "generate", "forward", surrogate_path, "--start", tmp_path / "start.pdb", "--frames", 3,
+        "--device", "cpu", "--out", tmp_path / "gen.xtc",
+    )  # fmt: skip
+    read = mdtraj.load(str(tmp_path / "gen.xtc"), top=str(tmp_path / "gen.pdb"))
+    atoms, positions = peptide()
+    assert [atom.name for atom in read.topology.atoms] == list(atoms.names)
+    assert "OXT" in atoms.names
+    np.testing.assert_allclose(read.xyz[0], positions.numpy(), atol=2e-3)
+
+
+@pytest.mark.parametrize("make", [partial(wobbling_peptide, caps=True), two_chains])
+def test_caps_and_several_chains_are_generated_whole(tmp_path: Path, make):
+    dataset = make_peptide_dataset(tmp_path / "data", frames=40, make=make)
+    settings = tiny_settings(2)
+    model = settings.model.model_copy(update={"resolution": "heavy"})
+    settings = settings.model_copy(update={"model": model})
+    found = load_surrogate(train_surrogate([dataset], tmp_path / "model", settings, 1, CPU), CPU)
+    atoms, positions = make(2, 7)
+    rolled = forward(found, positions, 9, LAG_PS, SETTINGS, 1)
+    drawn = ensemble(found, 3, SETTINGS, 1)
+    one, other = np.array(atoms.bonds).T
+    lengths = np.linalg.norm(positions[0, one] - positions[0, other], axis=-1)
+    for rollouts in (rolled, drawn):
+        assert rollouts.topology == atoms
+        assert rollouts.alive.all()
+        apart = rollouts.positions_nm[..., one, :] - rollouts.positions_nm[..., other, :]
+        assert np.abs(np.linalg.norm(apart, axis=-1) - lengths).max() < 1e-3
+
+
+def test_paths_with_overlapping_atoms_come_after_those_without(surrogate: Surrogate):
+    _, positions = wobbling_peptide(9, 5)
+    paths = interpolate(surrogate, positions[0], positions[1], 5, 2, LAG_PS, SETTINGS, 1)
+    spoilt = paths.positions_nm.copy()
+    ring, carbonyl = surrogate.topology.index(1, "OH"), surrogate.topology.index(3, "CA")
+    spoilt[0, 2, ring] = spoilt[0, 2, carbonyl] + 0.05  # alpha carbons are where they were
+    best_first, scores = ranked(surrogate, replace(paths, positions_nm=spoilt), LAG_PS, SETTINGS, 1)
+    assert np.array_equal(best_first.positions_nm[0], paths.positions_nm[1])
+    assert [score.valid_share for score in scores] == [1.0, 0.8]
 
 
 def test_a_dataset_of_beads_has_no_atoms_to_train_on(tmp_path: Path):

@@ -27,6 +27,7 @@ from trajgen.data.topology import BeadTopology
 from trajgen.data.writers import write_structure
 from trajgen.errors import InputError, WorkError
 from trajgen.geometry.internal import distances
+from trajgen.geometry.superposition import rmsd
 from trajgen.progress import Progress, ProgressTask
 from trajgen.settings import load_settings, read_yaml, write_settings
 from trajgen.surrogate import trainer
@@ -176,6 +177,30 @@ def test_curves_go_to_tensorboard(dataset: Dataset, tmp_path: Path, monkeypatch)
     monkeypatch.setattr("trajgen.tracking.find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install tensorboard"):
         train_surrogate([dataset], tmp_path / "other", settings, 1, CPU)
+
+
+def test_the_average_of_the_weights_is_what_is_kept(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[dict[str, torch.Tensor]] = []
+    real = trainer.Trainer._update_average
+
+    def watched(self: trainer.Trainer) -> None:
+        if not seen:
+            seen.append({k: v.clone() for k, v in self.averaged.state_dict().items()})
+        seen.append({k: v.clone() for k, v in self.network.state_dict().items()})
+        real(self)
+
+    monkeypatch.setattr(trainer.Trainer, "_update_average", watched)
+    settings = tiny_settings(6, average_decay=0.3)
+    path = train_surrogate([dataset], tmp_path / "model", settings, 1, CPU)
+    kept = load_surrogate(path, CPU).network.state_dict()
+    for name, value in kept.items():
+        average = seen[0][name]
+        for step, weights in enumerate(seen[1:]):
+            decay = min(0.3, (1 + step) / (10 + step))
+            average = decay * average + (1 - decay) * weights[name]
+        torch.testing.assert_close(value, average)
 
 
 def test_bfloat16_trains_too(dataset: Dataset, tmp_path: Path):
@@ -336,9 +361,8 @@ def test_a_trained_model_has_the_spread_of_the_process(tmp_path: Path):
     windows = np.concatenate(
         [wobbling_chain(300, 50 + seed, memory=0.5).reshape(50, 6, -1, 3) for seed in range(4)]
     )
-    rolled = forward(
-        surrogate, windows[:, 0], 31, LAG_PS, RolloutSettings(evaluations=12), 0
-    ).positions_nm
+    settings = RolloutSettings(evaluations=12)
+    rolled = forward(surrogate, windows[:, 0], 31, LAG_PS, settings, 0).positions_nm
     found, wanted = torch.from_numpy(rolled[:, :6]), torch.from_numpy(windows)
     known = forward_mask(6, TOPOLOGY.n_beads).expand(200, 6, -1)
 
@@ -355,6 +379,19 @@ def test_a_trained_model_has_the_spread_of_the_process(tmp_path: Path):
     process = distances(wanted, ends).flatten(0, 1)
     assert (chained.mean(dim=0) - process.mean(dim=0)).abs().max() < 0.015
     assert (chained.std(dim=0) / process.std(dim=0) - 1).abs().max() < 0.25
+
+    # And over a hundred, of which the last ten are like the first ten.
+    long = forward(surrogate, windows[:8, 0], 401, LAG_PS, settings, 0)
+    assert long.alive.all()
+    far = distances(torch.from_numpy(long.positions_nm), ends)
+    first, last = far[:, 1:41].flatten(0, 1), far[:, 361:].flatten(0, 1)
+    assert (first.mean(dim=0) - last.mean(dim=0)).abs().max() < 0.015
+    assert (last.std(dim=0) / first.std(dim=0) - 1).abs().max() < 0.25
+
+    # Steps over the joins of windows, and those within them: 2 frames of 6 are shared.
+    steps = rmsd(*(torch.from_numpy(long.positions_nm[:, k : 400 + k]) for k in (0, 1)))
+    joins = torch.arange(400) % 4 == 1  # from frame 5, 9, … to the next
+    assert float(steps[:, joins].mean() / steps[:, ~joins].mean()) == pytest.approx(1, abs=0.1)
 
 
 def test_the_settings_file_that_users_copy_holds_the_defaults():

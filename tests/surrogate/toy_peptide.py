@@ -1,5 +1,7 @@
 """A peptide whose torsions wobble, as heavy atoms, and its dataset."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,14 +50,37 @@ def wobbling_peptide(
     return atoms, model.geometry.build(backbone, torsions).numpy().astype(np.float32)
 
 
+def two_chains(frames: int, seed: int) -> tuple[AtomTopology, np.ndarray]:
+    """Return frames of two such peptides that wobble beside each other."""
+    atoms, one = wobbling_peptide(frames, seed)
+    _, other = wobbling_peptide(frames, seed + 1000)
+    residues = len(atoms.residues)
+    both = AtomTopology(
+        names=2 * atoms.names,
+        elements=2 * atoms.elements,
+        atom_residues=(*atoms.atom_residues, *(r + residues for r in atoms.atom_residues)),
+        residues=2 * atoms.residues,
+        residue_numbers=2 * atoms.residue_numbers,
+        chains=(*atoms.chains, *(chain + 1 for chain in atoms.chains)),
+        bonds=(*atoms.bonds, *((i + atoms.n_atoms, j + atoms.n_atoms) for i, j in atoms.bonds)),
+    )
+    aside_nm = np.array([0.0, 0.0, 1.5], dtype=np.float32)
+    return both, np.concatenate([one, other + aside_nm], axis=1)
+
+
 def make_peptide_dataset(
-    path: Path, segments: int = 3, frames: int = 80, sequence: str = SEQUENCE
+    path: Path,
+    segments: int = 3,
+    frames: int = 80,
+    sequence: str = SEQUENCE,
+    make: Callable[..., tuple[AtomTopology, np.ndarray]] | None = None,
 ) -> Dataset:
-    atoms, _ = peptide(sequence=sequence)
+    make = make or partial(wobbling_peptide, sequence=sequence)
+    atoms, _ = make(2, 0)
     beads, bead_atoms = alpha_carbon_beads(atoms)
     dataset = Dataset.create(path, DatasetHeader(beads, atoms, bead_atoms))
     for number in range(segments):
-        _, positions = wobbling_peptide(frames, number, sequence=sequence)
+        _, positions = make(frames, number)
         label = ShardLabel(f"segment-{number}", "sample", "none", 300.0, LAG_PS)
         ids = np.zeros(frames, dtype=np.int64)
         dataset.append_atoms(label, AtomFrames(atoms, positions, ids, LAG_PS))

@@ -24,7 +24,8 @@ class PathScore:
     """What speaks for a path.
 
     Attributes:
-        valid_share: share of its frames without a broken bond or a clash of alpha carbons.
+        valid_share: share of its frames without a broken bond or a clash of alpha carbons, and
+            without atoms that overlap where the path has atoms.
         log_likelihood: ln p of the frames between the ends, given these, under the model: the sum
             over the levels in which paths are filled in. None where the path is not whole.
     """
@@ -77,10 +78,10 @@ def score_path(
 ) -> PathScore:
     """Judge one whole path; arguments as for ``ranked``."""
     sites = torch.from_numpy(positions_nm)
-    resolution = surrogate.molecule.resolution
-    alpha = resolution.alpha_carbons(sites.to(surrogate.device))
+    resolution, here = surrogate.molecule.resolution, sites.to(surrogate.device)
     bonds = torch.tensor(surrogate.beads.bonds, dtype=torch.long).reshape(-1, 2)
-    valid = check_chain(alpha, bonds=bonds).valid.double().mean()
+    whole = check_chain(resolution.alpha_carbons(here), bonds=bonds).valid
+    valid = (whole & ~resolution.overlapping(here)).double().mean()
     return PathScore(float(valid), _log_likelihood(surrogate, sites, lag_ps, settings, seed))
 
 

@@ -108,6 +108,10 @@ class AlphaCarbons:
         """Return the beads as they are: they have no bonds to turn about."""
         return positions_nm
 
+    def overlapping(self, positions_nm: Float[Tensor, "frames sites 3"]) -> Bool[Tensor, " frames"]:
+        """Say that no frame has atoms too near each other: there are none but the beads."""
+        return torch.zeros(len(positions_nm), dtype=torch.bool, device=positions_nm.device)
+
     def alpha_carbons(
         self, positions_nm: Float[Tensor, "*frames sites 3"]
     ) -> Float[Tensor, "*frames residues 3"]:
@@ -250,6 +254,10 @@ class AllHeavyAtoms:
 
         torsions = self.torsions(sites)
         return self.overlaps.relieved(sites, torsions, known, build).view_as(positions_nm)
+
+    def overlapping(self, positions_nm: Float[Tensor, "frames sites 3"]) -> Bool[Tensor, " frames"]:
+        """Say in which frames atoms are too near each other."""
+        return self.overlaps.present(positions_nm)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the bond lengths and angles."""
