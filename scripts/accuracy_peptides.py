@@ -31,6 +31,7 @@ from peptides.models import FINE_PS, JUDGES, TRAINED, open_model, trained
 from peptides.pictures import forward_picture, path_picture, upsampling_picture
 from peptides.places import residue_places
 from peptides.redesign import design_scores
+from peptides.round_trip import round_trip_scores
 from peptides.sets import first_ps, read_run
 from peptides.upsampling import upsampling_scores
 from rich.console import Console
@@ -63,9 +64,12 @@ def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
     settings = RolloutSettings(evaluations=count, batch=arguments.batch)
 
     def upsample() -> dict[str, Any]:
-        fine = first_ps(read_run(arguments.data, name, JUDGES, FINE_PS), arguments.upsampled_ps)
+        fine, other = (
+            first_ps(read_run(arguments.data, name, run, FINE_PS), arguments.upsampled_ps)
+            for run in (JUDGES, TRAINED)
+        )
         found, made = upsampling_scores(
-            open_model(arguments, name), fine, FACTOR, settings,
+            open_model(arguments, name), fine, other, FACTOR, settings,
             derive_seed(arguments.seed, "upsample"), choose_progress(),
         )  # fmt: skip
         save_atom_frames(stages.folder / f"{name}-upsampling-{count}.safetensors", made)
@@ -80,6 +84,9 @@ def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
             save_atom_frames(stages.folder / f"{name}-interpolation-{count}.safetensors", made)
         return found
 
+    result["round_trip"] = stages(
+        f"{name}-round-trip", lambda: round_trip_scores(open_model(arguments, name), judge.judges)
+    )
     result["upsampling"] = stages(f"{name}-upsampling-{count}", upsample)
     result["interpolation"] = stages(f"{name}-interpolation-{count}", interpolate)
     if arguments.pictures is not None:
@@ -138,6 +145,7 @@ def mean_rows(tables: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, An
         means[label] = {
             name: (geometric_mean if name in RATIOS else fmean)(row[name] for row in rows)
             for name in shared
+            if not isinstance(rows[0][name], list)
         }
     return means
 
@@ -186,9 +194,15 @@ def print_forward(title: str, rows: dict[str, dict[str, Any]]) -> None:
     heads = (name.replace("jensen_shannon", "JSD").replace("_", " ") for name in shown)
     table = Table("set", *heads, title=title)
     for label, row in rows.items():
-        values = (row.get(name) for name in shown)
-        table.add_row(label, *("-" if value is None else f"{value:.3g}" for value in values))
+        table.add_row(label, *(cell(row.get(name)) for name in shown))
     Console(width=200).print(table)
+
+
+def cell(value: float | list[float | None] | None) -> str:
+    """Return a number, or an interval, as a table shows it."""
+    if isinstance(value, list):
+        return " to ".join(cell(end) for end in value)
+    return "-" if value is None else f"{value:.3g}"
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -6,7 +6,9 @@ All are of ten residues in windows of 100 frames with heavy tokens, at the width
 blocks) and the evaluations (20) that the code of MDGen was timed at on a machine of 2 CPU cores:
 0.68 s a training step of 4 windows, and 113 frames a second in a batch of one. The ratios are to
 these numbers, which were measured on another day; they mean something on such a machine only. What
-is timed is all of it: tokens, network, optimizer, and atoms of the frames that come out.
+is timed is all of it: tokens, network, optimizer, and atoms of the frames that come out. Longer
+rollouts chain windows, each of which shares two frames with the one before; a frame of theirs
+should cost the same however long they are.
 """
 
 import argparse
@@ -132,6 +134,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, nargs="+", default=[4], help="windows of a step")
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 16, 64])
+    parser.add_argument(
+        "--lengths", type=int, nargs="*", default=[100, 1000], help="frames of chained rollouts"
+    )
     parser.add_argument("--evaluations", type=int, default=20)
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--compile", action="store_true", help="let torch compile the network")
@@ -153,6 +158,7 @@ def main() -> None:
         "threads": threads,
         "training": {},
         "sampling": {},
+        "chained": {},
     }
     table = Table("what", "size", "time", "to MDGen on 2 cores")
     for batch in arguments.batch:
@@ -182,6 +188,18 @@ def main() -> None:
         ratio = rate / MDGEN_FRAMES_PER_S
         result["sampling"][str(replicas)] = {"frames_per_s": rate, "ratio": ratio}
         table.add_row("sampling", f"{replicas} replicas", f"{rate:.0f} frames/s", f"{ratio:.2f}")
+    starts = frames[: min(arguments.replicas)].numpy()
+    chained = settings.model_copy(update={"context": 2})
+    for length in arguments.lengths:
+
+        def roll(length: int = length) -> object:
+            return forward(surrogate, starts, length, LAG_PS, chained, 0)
+
+        begin = time.perf_counter()
+        roll()
+        per_frame_s = (time.perf_counter() - begin) / (len(starts) * (length - 1))
+        result["chained"][str(length)] = {"seconds_per_frame": per_frame_s}
+        table.add_row("chained", f"{length} frames", f"{1000 * per_frame_s:.2f} ms a frame", "")
     Console(width=100).print(table)
     if arguments.json is not None:
         write_json(arguments.json, result)

@@ -11,15 +11,18 @@ import torch
 from trajgen.analysis.atom_validity import AtomLimits, atom_validity
 from trajgen.analysis.evaluate import EvaluationSettings, Reference, judge, read_samples
 from trajgen.analysis.evaluation import Evaluation
+from trajgen.analysis.fast_motions import in_order, join_ratios
 from trajgen.analysis.frame_table import FrameTable
 from trajgen.analysis.histograms import jensen_shannon_distance
 from trajgen.analysis.kinetics.evaluate_kinetics import KineticsSettings
 from trajgen.analysis.kinetics.relaxation import Relaxation, torsion_relaxation
 from trajgen.analysis.kinetics.states import StatesFit, fit_states
 from trajgen.analysis.measures import Distance
+from trajgen.analysis.torsions import backbone_torsions
 from trajgen.data.records import AtomFrames, Rollouts
 from trajgen.geometry.superposition import nearest_rmsd
 from trajgen.progress import Progress
+from trajgen.surrogate.chaining import chained_windows
 from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.forward import forward
 from trajgen.surrogate.surrogate import Surrogate
@@ -170,8 +173,27 @@ def _kinetics(evaluation: Evaluation) -> dict[str, Any]:
         if scales:
             found[f"{prefix}slowest_time_scale_ps"] = scales[0].value
             found[f"{prefix}slowest_time_scale_interval_ps"] = [scales[0].low, scales[0].high]
-            found[f"{prefix}time_scales_ps"] = [scale.value for scale in scales]
+            found[f"{prefix}time_scales_ps"] = [[s.value, s.low, s.high] for s in scales]
     return found
+
+
+def join_ratio(rollouts: Rollouts, surrogate: Surrogate, context: int) -> float | None:
+    """Return how large steps of backbone torsions are over joins of windows, beside those within.
+
+    Args:
+        rollouts: simulated forward from single frames.
+        surrogate: the model.
+        context: frames that windows share.
+    """
+    length = surrogate.settings.window_frames
+    windows = chained_windows(1, rollouts.alive.shape[1], length, context)
+    begins = np.zeros(rollouts.alive.shape, dtype=bool)
+    begins[:, [window.done for window in windows[1:]]] = True
+    frames = rollouts.to_atom_frames()
+    joins = np.flatnonzero(begins[rollouts.alive])
+    series = in_order(backbone_torsions(frames), frames.segments, joins)
+    ratios, count = join_ratios(series, np.ones((1, series.n_blocks)))
+    return float(ratios[0].mean()) if count else None
 
 
 def valid_share(frames: AtomFrames) -> float:
@@ -196,7 +218,7 @@ def columns(rows: Sequence[dict[str, Any]]) -> list[str]:
         "frames", "jensen_shannon_torsions", "jensen_shannon_backbone",
         "jensen_shannon_side_chain", "jensen_shannon_tica_0", "jensen_shannon_tica_2d",
         "jensen_shannon_states", "relaxation_ratio", "relaxation_log_error",
-        "slowest_time_scale_ps", "flux_rank_correlation", "valid", "nearest_training_rmsd_nm",
-        "frames_per_s",
+        "slowest_time_scale_ps", "slowest_time_scale_interval_ps", "flux_rank_correlation",
+        "valid", "joins", "nearest_training_rmsd_nm", "frames_per_s",
     ]  # fmt: skip
     return [name for name in wanted if any(name in row for row in rows)]

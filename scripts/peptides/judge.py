@@ -1,6 +1,7 @@
 """Forward simulation of a peptide beside all that it is compared with, one row each."""
 
 import argparse
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +10,7 @@ from run_folder import Stages
 from peptides.context_free import context_free_scores, shown_torsions
 from peptides.forward import (
     evaluation_settings,
+    join_ratio,
     novelty,
     occupancy_states,
     rollout,
@@ -33,6 +35,7 @@ from trajgen.data.records import AtomFrames
 from trajgen.errors import InputError
 from trajgen.seeding import derive_seed
 from trajgen.surrogate.completing import RolloutSettings
+from trajgen.surrogate.ensemble import ensemble
 
 
 class ForwardJudge:
@@ -72,6 +75,9 @@ class ForwardJudge:
             rows[f"surrogate, {count} evaluations"] = self.surrogate(count)
             if self.arguments.ns_per_day is not None:
                 rows[f"dynamics, time of {count} evaluations"] = self.brief_dynamics(count)
+        if not self.unseen:  # the other models learn no single frames
+            count = self.arguments.evaluations[-1]
+            rows[f"single frames, {count} evaluations"] = self.single_frames(count)
         return rows
 
     @cached_property
@@ -156,15 +162,18 @@ class ForwardJudge:
         def simulate() -> dict[str, Any]:
             # One start has to be forgotten by all replicas, so each of them is a whole run.
             stride = self.arguments.replicas if self.unseen else 1
+            surrogate = open_model(self.arguments, self.name)
+            settings = RolloutSettings(evaluations=evaluations, batch=self.arguments.batch)
             rollouts, cost = rollout(
-                open_model(self.arguments, self.name),
+                surrogate,
                 self.other.take(slice(1 if self.unseen else None)),
                 self.arguments.replicas,
                 self.length * stride,
-                RolloutSettings(evaluations=evaluations, batch=self.arguments.batch),
+                settings,
                 derive_seed(self.arguments.seed, f"forward {self.name}", index=evaluations),
                 choose_progress(),
             )
+            cost["joins"] = join_ratio(rollouts, surrogate, settings.context)
             frames = rollouts.to_atom_frames()
             save_atom_frames(self.stages.folder / f"{stage}.safetensors", frames)
             if not self.unseen:
@@ -174,6 +183,22 @@ class ForwardJudge:
             return {**self.of(thinned(rollouts, stride), first), **cost}
 
         return self.stages(stage, simulate)
+
+    def single_frames(self, evaluations: int) -> dict[str, Any]:
+        """Return the scores of independent frames, as many as judge, which follow nothing."""
+
+        def draw() -> dict[str, Any]:
+            settings = RolloutSettings(evaluations=evaluations, batch=self.arguments.batch)
+            drawn = ensemble(
+                open_model(self.arguments, self.name),
+                self.judges.n_frames,
+                settings,
+                derive_seed(self.arguments.seed, f"ensemble {self.name}", index=evaluations),
+                choose_progress(),
+            )
+            return self.of(replace(drawn.to_atom_frames(), time_step_ps=None))
+
+        return self.stages(f"{self.name}-ensemble-{evaluations}", draw)
 
     def brief_dynamics(self, evaluations: int) -> dict[str, Any]:
         """Return the scores of as much dynamics as all frames of the rollouts took time for.

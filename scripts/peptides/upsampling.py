@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from peptides.sets import shuffled
 from trajgen.analysis.features import Feature
 from trajgen.analysis.measures import Measure
 from trajgen.analysis.torsions import backbone_torsions, side_chain_torsions
@@ -19,13 +20,14 @@ from trajgen.surrogate.surrogate import Surrogate
 
 
 def upsampling_scores(
-    surrogate: Surrogate, fine: AtomFrames, factor: int, settings: RolloutSettings, seed: int,
-    progress: Progress,
+    surrogate: Surrogate, fine: AtomFrames, other: AtomFrames, factor: int,
+    settings: RolloutSettings, seed: int, progress: Progress,
 ) -> tuple[dict[str, Any], AtomFrames]:  # fmt: skip
     """Upsample every ``factor``-th frame of dynamics, and compare with all of them.
 
-    Beside the surrogate stand straight lines between the known torsions. The second result are the
-    frames of the surrogate that did not come apart.
+    Beside the surrogate stand straight lines between the known torsions, the dynamics of the other
+    run, and its frames in random order. The second result are the frames of the surrogate that did
+    not come apart.
     """
     step_ps = float(fine.time_step_ps or 0.0)
     known = fine.take(slice(None, None, factor))
@@ -41,7 +43,11 @@ def upsampling_scores(
         "lost": rollouts.n_lost,
     }
     lines: dict[str, Any] = {}
+    dynamics: dict[str, Any] = {"frames": other.n_frames}
+    mixed: dict[str, Any] = {"frames": other.n_frames}
     one_run, all_joins = np.zeros(frames, dtype=np.int64), np.arange(factor, frames, factor)
+    its_joins = np.arange(factor, other.n_frames, factor)
+    whole = np.zeros(other.n_frames, dtype=np.int64)
     joins = joins_of(rollouts.alive[0], factor)
     for name, of in (("backbone", backbone_torsions), ("side_chain", side_chain_torsions)):
         theirs = of(fine)
@@ -50,7 +56,10 @@ def upsampling_scores(
         line = straight_lines(theirs, factor)
         found[name] = _compared(of(made), made.segments, joins, theirs, fine, factor, seed)
         lines[name] = _compared(line, one_run, all_joins, theirs, fine, factor, seed)
-    return {"surrogate": found, "straight lines": lines}, made
+        for row, source in ((dynamics, other), (mixed, shuffled(other, seed))):
+            row[name] = _compared(of(source), whole, its_joins, theirs, fine, factor, seed)
+    rows = {"surrogate": found, "straight lines": lines}
+    return {**rows, "independent run": dynamics, "its frames shuffled": mixed}, made
 
 
 def joins_of(alive: Bool[np.ndarray, " frames"], factor: int) -> Int[np.ndarray, " joins"]:

@@ -3,6 +3,7 @@
 import time
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
     monkeypatch.setattr(peptides.forward, "forward", forward)
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(peptides.judge, "open_model", lambda *_: None)
+    model = SimpleNamespace(settings=SimpleNamespace(window_frames=20))
+    monkeypatch.setattr(peptides.judge, "open_model", lambda *_: model)
     return asked
 
 
@@ -83,6 +85,7 @@ def test_replicas_of_an_unseen_peptide_run_the_whole_length(
     assert found["seconds"] == SECONDS_OF_ROLLOUT
     assert found["frames_per_s"] == REPLICAS * (JUDGING - 1) / SECONDS_OF_ROLLOUT
     assert found["relaxation_ratio"] is not None
+    assert found["joins"] == pytest.approx(1, abs=0.2)  # it has none
     assert "kinetics_reason" not in found
 
 
@@ -92,6 +95,21 @@ def test_replicas_of_the_training_peptide_share_the_length(
     found = judge(data, tmp_path, unseen=False).surrogate(2)
     assert asked == [(REPLICAS, JUDGING // REPLICAS)]
     assert found["frames"] == JUDGING
+
+
+def test_single_frames_have_distances_and_no_times(
+    data: Path, tmp_path: Path, asked: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topology, positions_nm = wobbling_peptide(JUDGING, seed=9, memory=0.0)
+
+    def drawn(_: Any, frames: int, *__: Any) -> Rollouts:
+        assert frames == JUDGING
+        return Rollouts(topology, positions_nm[None], np.ones((1, frames), dtype=bool), None)
+
+    monkeypatch.setattr(peptides.judge, "ensemble", drawn)
+    found = judge(data, tmp_path, unseen=False).single_frames(2)
+    assert 0 < found["jensen_shannon_torsions"] < 0.8
+    assert found["relaxation_reason"] == "the frames have no time step"
 
 
 def test_scored_frames_are_spread_over_whole_rollouts(

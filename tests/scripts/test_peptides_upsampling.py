@@ -1,5 +1,6 @@
 """Upsampling is judged at the joins that there are, beside straight lines between known frames."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -45,7 +46,8 @@ def scored(fine: AtomFrames, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str,
     monkeypatch.setattr(peptides.upsampling, "upsample", upsample)
     monkeypatch.setattr(peptides.upsampling, "upsampling_measures", recorded)
     surrogate: Any = SimpleNamespace()
-    found, made = upsampling_scores(surrogate, fine, FACTOR, RolloutSettings(), 0, SILENT)
+    other = replace(fine, positions_nm=wobbling_peptide(2009, seed=3)[1])
+    found, made = upsampling_scores(surrogate, fine, other, FACTOR, RolloutSettings(), 0, SILENT)
     assert made.n_frames == 2001 - len(LOST)
     return found, joins
 
@@ -69,3 +71,15 @@ def test_straight_lines_stand_beside_and_are_too_smooth(
         assert lines[kind].keys() == made[kind].keys()
         assert lines[kind]["power_ratio"]["value"] < 0.2
         assert made[kind]["power_ratio"]["value"] == pytest.approx(1, abs=0.2)
+
+
+def test_other_dynamics_is_near_and_its_shuffled_frames_are_not(
+    fine: AtomFrames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, _ = scored(fine, monkeypatch)
+    errors = {
+        name: found[name]["backbone"]["log_autocorrelation_error"]["value"]
+        for name in ("independent run", "its frames shuffled")
+    }
+    assert errors["independent run"] < 0.5
+    assert errors["its frames shuffled"] is None or errors["its frames shuffled"] > 1
