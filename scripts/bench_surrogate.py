@@ -130,6 +130,16 @@ def training_step(
     return step
 
 
+def chained_seconds(
+    surrogate: Surrogate, starts: np.ndarray, length: int, settings: RolloutSettings
+) -> float:
+    """Return the seconds of a frame of rollouts of a length, each of which is made once."""
+    chained = settings.model_copy(update={"context": 2})
+    begin = time.perf_counter()
+    forward(surrogate, starts, length, LAG_PS, chained, 0)
+    return (time.perf_counter() - begin) / (len(starts) * (length - 1))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, nargs="+", default=[4], help="windows of a step")
@@ -189,15 +199,8 @@ def main() -> None:
         result["sampling"][str(replicas)] = {"frames_per_s": rate, "ratio": ratio}
         table.add_row("sampling", f"{replicas} replicas", f"{rate:.0f} frames/s", f"{ratio:.2f}")
     starts = frames[: min(arguments.replicas)].numpy()
-    chained = settings.model_copy(update={"context": 2})
     for length in arguments.lengths:
-
-        def roll(length: int = length) -> object:
-            return forward(surrogate, starts, length, LAG_PS, chained, 0)
-
-        begin = time.perf_counter()
-        roll()
-        per_frame_s = (time.perf_counter() - begin) / (len(starts) * (length - 1))
+        per_frame_s = chained_seconds(surrogate, starts, length, settings)
         result["chained"][str(length)] = {"seconds_per_frame": per_frame_s}
         table.add_row("chained", f"{length} frames", f"{1000 * per_frame_s:.2f} ms a frame", "")
     Console(width=100).print(table)

@@ -139,12 +139,21 @@ def test_generate_forward_goes_on_from_a_trajectory(made: Made, tmp_path: Path) 
         read = mdtraj.load(str(tmp_path / f"on_{replica:03d}.xtc"), top=str(tmp_path / "on.pdb"))
         assert read.n_frames == 7
         np.testing.assert_allclose(read.xyz[:2], before.xyz[-2:], atol=1e-3)
+        # Noise of its own: with that of the first run it would come to do the same.
+        steps = [np.diff(one.xyz[1:], axis=0) for one in (before, read)]
+        assert np.abs(steps[0] - steps[1]).mean() > 0.1 * np.abs(steps[0]).mean()
     apart = trajgen(*forward, "--after", *run, "--lag-ps", 4, "--out", tmp_path / "x.xtc")
     assert (apart.code, "--lag-ps is 4, but the frames of" in apart.error) == (2, True)
     both = trajgen(
         *forward, "--after", *run, "--start", tmp_path / "s.pdb", "--out", tmp_path / "x.xtc"
     )
     assert both.error == "give --start START.pdb or --after RUN.xtc, one of them"
+    simulate(made, tmp_path / "two.npz", "--dataset", made.dataset, "--chains", 2)
+    two = ("--after", tmp_path / "two.npz", "--out", tmp_path / "x.xtc")
+    assert (
+        "does not say how far its frames are apart; add --lag-ps" in trajgen(*forward, *two).error
+    )
+    assert "has 2 trajectories" in trajgen(*forward, *two, "--lag-ps", 2).error
 
 
 def test_generate_interpolate_writes_paths(made: Made, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_settings_in_its_commands_are_known() -> None:
 
 
 def test_the_run_it_copies_is_one_for_science(tmp_path: Path) -> None:
-    name = "configs/loop/default.yaml"
+    name = "configs/loop/science.yaml"
     assert name in README.read_text(encoding="utf-8")
     settings = load_run_settings(README.parent / name)
     assert set(settings.surrogate.tasks.wanted()) >= {"upsample", "inpaint", "ensemble"}

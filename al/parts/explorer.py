@@ -121,7 +121,10 @@ class TwoGeneratorExplorer:
         return summary
 
     def candidates(self, round: int, folder: Path) -> Candidates:
-        """Read all rollouts of an exploration."""
+        """Read all rollouts of an exploration, and what chains looked like before they broke.
+
+        Where every chain of a generator broke before its first frame was saved there is nothing.
+        """
         parts: list[BeadFrames] = []
         sources: list[np.ndarray] = []
         heavy: list[AtomFrames] = []
@@ -132,10 +135,10 @@ class TwoGeneratorExplorer:
                 continue
             rollouts = load_rollouts(file)
             frames = rollouts.to_frames()
-            if rollouts.losses:
-                frames = concatenate([frames, _before_breaks(rollouts, frames.topology)])
             if not frames.n_frames:
                 continue
+            if rollouts.losses:
+                frames = concatenate([frames, _before_breaks(rollouts, frames.topology)])
             atoms = folder / f"{source}_atoms.safetensors"
             if atoms.is_file():
                 # The segment is the number among all candidates.

@@ -34,7 +34,7 @@ NOVELTY_FRAMES = 500
 LIMITS = AtomLimits(overlap_nm=0.06, polar_overlap_nm=0.08, planar_rad=math.radians(45))
 VALID = ("explosion", "bond", "clash", "chirality", "peptide plane")
 #: Columns of ratios, of which 1/2 and 2 are as far off.
-RATIOS = ("relaxation_ratio",)
+RATIOS = ("relaxation_ratio", "joins")
 #: Distances of torsions, and of slow coordinates.
 TORSIONS, SLOW = ("torsions", "backbone", "side_chain"), ("tica_0", "tica_2d")
 

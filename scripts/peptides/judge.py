@@ -188,6 +188,8 @@ class ForwardJudge:
         """Return the scores of independent frames, as many as judge, which follow nothing."""
 
         def draw() -> dict[str, Any]:
+            if "ensemble" not in open_model(self.arguments, self.name).molecule.tasks:
+                return {"reason": "the model was not trained for single frames"}
             settings = RolloutSettings(evaluations=evaluations, batch=self.arguments.batch)
             drawn = ensemble(
                 open_model(self.arguments, self.name),

@@ -41,6 +41,9 @@ def test_the_frame_before_a_break_is_a_candidate(tmp_path: Path) -> None:
 
 
 def test_where_every_chain_failed_the_round_does(tmp_path: Path) -> None:
+    held_nm = np.zeros((1, 3, 3), dtype=np.float32)
+    broken = rollouts([[False, False]], (Loss(0, 1, "a bond of 2 nm", held_nm),))
+    save_rollouts(tmp_path / f"{SOURCES[0]}.safetensors", broken)
     save_rollouts(tmp_path / f"{SOURCES[1]}.safetensors", rollouts([[False, False]]))
     with pytest.raises(WorkError, match="every chain of both generators failed in round 3"):
         explorer().candidates(3, tmp_path)

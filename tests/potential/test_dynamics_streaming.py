@@ -429,6 +429,8 @@ def test_memory_does_not_grow_with_the_number_of_frames(
     here, there = forked.Pipe()
     process = forked.Process(target=report_peaks, args=(there,))
     process.start()
+    there.close()  # a process that dies then ends the wait
+    assert here.poll(300)
     short, long = here.recv()
     process.join()
     more = chains * (steps[1] - steps[0]) * 6 * 12

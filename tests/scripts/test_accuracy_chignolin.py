@@ -63,15 +63,14 @@ def test_the_second_half_counts_and_what_is_lost_in_it(reference: Any) -> None:
 
 
 def test_the_table_has_all_that_a_reader_needs(
-    reference: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+    reference: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "300")
     frames, _, known = reference
     folder = tmp_path / "seed-5"
     card = {"steps": 2900, "wall_seconds": 900.0, "readout": {"wall_seconds": 600.0}}
     (folder / "potential").mkdir(parents=True)
     write_json(folder / "potential" / "card.json", card)
-    write_json(folder / "seconds.json", {"seconds": 321.0})
+    write_json(folder / "seconds.json", {"seconds": 4567.0})
     rollouts = replayed(frames, lost=5)
     runs = {name: (rollouts.positions_nm[:, 0], rollouts) for name in ("native", "other")}
     arguments = Namespace(out=tmp_path, chains=CHAINS, save_every=200)
@@ -88,5 +87,5 @@ def test_the_table_has_all_that_a_reader_needs(
     assert itself["mirror"] == pytest.approx(0.009, abs=0.001)
     print_table([row], itself)
     printed = " ".join(capsys.readouterr().out.split())
-    for said in ("2900", "25.0", "8000", "321", "6.25%"):
+    for said in ("2900", "25.0", "8000", "4567", "6.25%"):
         assert said in printed, said

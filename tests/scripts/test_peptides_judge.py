@@ -61,7 +61,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
     monkeypatch.setattr(peptides.forward, "forward", forward)
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    model = SimpleNamespace(settings=SimpleNamespace(window_frames=20))
+    model = SimpleNamespace(
+        settings=SimpleNamespace(window_frames=20),
+        molecule=SimpleNamespace(tasks=("forward", "ensemble")),
+    )
     monkeypatch.setattr(peptides.judge, "open_model", lambda *_: model)
     return asked
 

@@ -63,7 +63,7 @@ def test_what_the_mean_geometry_cannot_say_is_lost_in_a_round_trip() -> None:
     frames = dynamics(1, 20, memory=0.5)
     exact = round_trip_scores(surrogate(frames), frames)
     assert exact["rmsd_nm"] < 1e-5
-    assert exact["valid"] == exact["valid_decoded"] == pytest.approx(exact["valid_mended"], abs=0.3)
+    assert exact["valid"] == exact["valid_decoded"]
     shake = np.random.default_rng(0).normal(scale=0.003, size=frames.positions_nm.shape)
     shaken = replace(frames, positions_nm=(frames.positions_nm + shake).astype(np.float32))
     lossy = round_trip_scores(surrogate(frames), shaken)

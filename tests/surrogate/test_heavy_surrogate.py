@@ -259,6 +259,13 @@ def test_the_commands_take_a_structure_with_hydrogens_in_any_order(
         tmp_path / "gen.pdb", "--factor", 2, "--interval-ps", 4, "--device", "cpu", "--out",
         tmp_path / "fine.xtc",
     )  # fmt: skip
+    succeed(
+        "generate", "forward", surrogate_path, "--after", tmp_path / "gen.xtc", "--topology",
+        tmp_path / "gen.pdb", "--frames", 5, "--device", "cpu", "--out", tmp_path / "on.xtc",
+    )  # fmt: skip
+    after = mdtraj.load(str(tmp_path / "on.xtc"), top=str(tmp_path / "on.pdb"))
+    assert after.n_frames == 5
+    np.testing.assert_allclose(after.xyz[:2], read.xyz[-2:], atol=2e-3)
     fine = mdtraj.load(str(tmp_path / "fine.xtc"), top=str(tmp_path / "fine.pdb"))
     np.testing.assert_allclose(fine.xyz[::2], read.xyz, atol=3e-3)
     (tmp_path / "cut.pdb").write_text(

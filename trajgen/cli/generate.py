@@ -9,6 +9,7 @@ from trajgen.cli.options import Config, Device, Seed, Sets, Temperature
 from trajgen.cli.output import provenance
 from trajgen.cli.surrogate_io import (
     Request,
+    digest_of,
     generate_to_file,
     interval_ps_of,
     open_surrogate,
@@ -49,7 +50,12 @@ def forward_command(
     topology: Annotated[
         Path | None, typer.Option("--topology", help="Structure file of that trajectory.")
     ] = None,
-    lag_ps: LagPs = None,
+    lag_ps: Annotated[
+        float | None,
+        typer.Option(
+            "--lag-ps", help="Time between frames, ps; default that of --after, or the shortest."
+        ),
+    ] = None,
     replicas: Annotated[
         int | None, typer.Option("--replicas", help="Replicas; default one for each start.")
     ] = None,
@@ -62,7 +68,8 @@ def forward_command(
     """Simulate forward in time from a start; one file a replica where there are several.
 
     The start is a structure, or the last frames of a trajectory (--after, as many as
-    the setting context says), which tell how fast the molecule moves.
+    the setting context says), which tell how fast the molecule moves; the output begins
+    with them.
 
     \b
     trajgen generate forward MODEL --start START.pdb --lag-ps 5 \\
@@ -71,10 +78,13 @@ def forward_command(
         --frames 1000 --replicas 16 --out GEN.xtc
     """
     from trajgen.data.starts import repeat_starts
+    from trajgen.seeding import derive_seed
     from trajgen.surrogate.forward import forward
 
     if (start is None) == (after is None):
         raise InputError("give --start START.pdb or --after RUN.xtc, one of them")
+    if start is not None and topology is not None:
+        raise InputError("--topology is that of --after; a start needs none")
     structure = start or topology or after
     surrogate, settings = open_surrogate(model, structure, config, sets, temperature, device)
     if after is not None:
@@ -84,10 +94,12 @@ def forward_command(
         lag = surrogate.lags_ps[0] if lag_ps is None else lag_ps
     starts = repeat_starts(starts, replicas)
     asked = {"start": start, "after": after, "frames": frames, "lag_ps": lag}
+    # A run that goes on from one of the same seed must not meet the same noise again.
+    own = seed if after is None else derive_seed(seed, f"after {digest_of(starts[:1])}")
 
     def run(work: "WorkFolder") -> "Made":
         progress = choose_progress()
-        return forward(surrogate, starts, frames, lag, settings, seed, progress, work), {}
+        return forward(surrogate, starts, frames, lag, settings, own, progress, work), {}
 
     request = Request("forward", model, surrogate, settings, seed, asked, [starts])
     generate_to_file(out, len(starts), request, run)

@@ -91,8 +91,9 @@ def read_end(
             f"--lag-ps is {lag_ps:g}, but the frames of {path} are {own_ps:g} ps apart; leave "
             "--lag-ps out, or give a trajectory of that interval"
         )
-    last = run.segments == run.segments[-1]
-    return run.positions_nm[last][None, -frames:], float(lag_ps or own_ps or 0.0)
+    if (runs := len(set(run.segments.tolist()))) > 1:
+        raise InputError(f"{path} has {runs} trajectories; give one of them to go on from")
+    return run.positions_nm[None, -frames:], float(lag_ps or own_ps or 0.0)
 
 
 def interval_ps_of(asked_ps: float | None, frames: "BeadFrames | AtomFrames", path: Path) -> float:
@@ -117,6 +118,14 @@ def read_residues(text: str, count: int) -> "np.ndarray":
             raise InputError(f"--residues has '{part}', but residues are counted from 1 to {count}")
         known[first - 1 : last] = True
     return known
+
+
+def digest_of(*inputs: "np.ndarray") -> str:
+    """Return a digest of arrays."""
+    digest = hashlib.sha256()
+    for frames in inputs:
+        digest.update(f"{frames.dtype} {frames.shape}".encode() + frames.tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -149,16 +158,13 @@ class Request:
 
     def identity(self) -> dict[str, Any]:
         """Return what the result follows from."""
-        digest = hashlib.sha256()
-        for frames in self.inputs:
-            digest.update(f"{frames.dtype} {frames.shape}".encode() + frames.tobytes())
         said = self.provenance()
         return {
             "trajgen_version": __version__,
             "device": self.surrogate.device.type,
             "task": self.task,
             "surrogate": said["model_sha256"],
-            "inputs": digest.hexdigest(),
+            "inputs": digest_of(*self.inputs),
             "settings": said["settings"],
             "seed": self.seed,
         }

@@ -4,7 +4,8 @@ import logging
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
+from torch import Tensor
 
 from trajgen.data.records import Rollouts
 from trajgen.errors import InputError
@@ -62,14 +63,12 @@ def forward(
     """
     require_task(surrogate, "forward")
     require_lag(surrogate, lag_ps)
-    known = starts_nm.shape[1] if starts_nm.ndim == 4 else 1
-    if known < 1 or frames <= known:
+    starts = _histories(surrogate, starts_nm)
+    replicas, known, sites = starts.shape[:3]
+    if frames <= known:
         raise InputError(
-            f"frames is {frames}; wanted are at least {max(known, 1) + 1}, the start and one more"
+            f"frames is {frames}; wanted are at least {known + 1}, the start and one more"
         )
-    flat_nm = starts_nm.reshape(-1, *starts_nm.shape[-2:])
-    starts = checked_frames(surrogate, flat_nm, "starts").unflatten(0, (-1, known))
-    replicas, sites = starts.shape[0], starts.shape[2]
     residues, length = surrogate.beads.n_beads, surrogate.settings.window_frames
     canvas = Canvas(replicas, frames, sites, work)
     positions = canvas.positions_nm
@@ -97,3 +96,16 @@ def forward(
     if lost:
         logger.warning("%d of %d replicas fell apart and were frozen", lost, replicas)
     return Rollouts(surrogate.topology, positions.numpy(), alive.numpy(), lag_ps)
+
+
+def _histories(
+    surrogate: Surrogate, starts_nm: np.ndarray
+) -> Float[Tensor, "replicas known sites 3"]:
+    """Return the known frames of each replica, one where a start is a conformation."""
+    if starts_nm.ndim != 4:
+        return checked_frames(surrogate, starts_nm, "starts")[:, None]
+    known = starts_nm.shape[1]
+    if known < 1:
+        raise InputError("starts have no frame; wanted is one or more for each replica")
+    every = checked_frames(surrogate, starts_nm.reshape(-1, *starts_nm.shape[2:]), "starts")
+    return every.unflatten(0, (-1, known))
