@@ -1,7 +1,12 @@
 import pytest
 import torch
 
-from trajgen.surrogate.interpolant import PathName, path_coefficients, path_point
+from trajgen.surrogate.interpolant import (
+    PathName,
+    path_coefficients,
+    path_point,
+    velocity_to,
+)
 
 PATHS: list[PathName] = ["linear", "trigonometric"]
 
@@ -26,6 +31,14 @@ def test_the_velocity_is_the_time_derivative_of_the_path(path: PathName):
         lambda time: path_point(path, noise, data, time)[0], (t,), (torch.ones_like(t),)
     )
     assert torch.allclose(velocity, wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_velocity_follows_from_the_end_of_the_path(path: PathName):
+    noise, data = torch.randn(2, 5, 3, 2, generator=torch.Generator().manual_seed(1)).double()
+    t = torch.linspace(0, 0.99, 5, dtype=torch.float64)
+    point, velocity = path_point(path, noise, data, t)
+    torch.testing.assert_close(velocity_to(data, path, point, t), velocity)
 
 
 def test_the_trigonometric_path_keeps_the_variance():

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -7,13 +8,13 @@ from torch import Tensor
 
 from trajgen.errors import InputError
 from trajgen.settings import parse_settings
-from trajgen.surrogate.interpolant import PathName, path_coefficients
+from trajgen.surrogate.interpolant import PathName, path_coefficients, velocity_to
 from trajgen.surrogate.sampler import SamplerSettings, integrate, log_density
 
 
 def gaussian_mixture_velocity(
     path: PathName, means: Tensor, stds: Tensor, weights: Tensor
-) -> object:
+) -> Callable[[Tensor, Tensor], Tensor]:
     """E[d x_t / dt | x_t] for a one-dimensional mixture: exact, component by component."""
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
@@ -26,6 +27,25 @@ def gaussian_mixture_velocity(
         data = means + alpha * stds**2 / variance * centred
         noise = sigma / variance * centred
         return (share * (d_alpha * data + d_sigma * noise)).sum(dim=1, keepdim=True)
+
+    return velocity
+
+
+def gaussian_mixture_end(
+    path: PathName, means: Tensor, stds: Tensor, weights: Tensor
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The velocity of E[x_1 | x_t], as of a network that says end points; unknown at t = 1."""
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        assert (t < 1).all()
+        alpha, sigma, _, _ = (value[:, None] for value in path_coefficients(path, t))
+        variance = (alpha * stds) ** 2 + sigma**2
+        centred = x - alpha * means
+        share = torch.softmax(
+            weights.log() - 0.5 * variance.log() - 0.5 * centred**2 / variance, dim=1
+        )
+        end = (share * (means + alpha * stds**2 / variance * centred)).sum(dim=1, keepdim=True)
+        return velocity_to(end, path, x, t)
 
     return velocity
 
@@ -44,13 +64,15 @@ def test_a_gaussian_comes_out_with_its_mean_and_spread(path: PathName):
     assert (samples - (1.5 + 0.3 * standard_normal(500))).abs().max() < 0.01
 
 
+@pytest.mark.parametrize("known_at_end", [True, False])
 @pytest.mark.parametrize("path", ["linear", "trigonometric"])
-def test_a_mixture_comes_out_with_the_weights_of_its_parts(path: PathName):
+def test_a_mixture_comes_out_with_the_weights_of_its_parts(path: PathName, known_at_end: bool):
     means, stds = torch.tensor([-2.0, 1.0]).double(), torch.tensor([0.3, 0.5]).double()
     weights = torch.tensor([0.3, 0.7]).double()
-    velocity = gaussian_mixture_velocity(path, means, stds, weights)
+    make = gaussian_mixture_velocity if known_at_end else gaussian_mixture_end
+    velocity = make(path, means, stds, weights)
     noise = standard_normal(4000)
-    samples = integrate(velocity, noise, SamplerSettings(evaluations=100))[:, 0]
+    samples = integrate(velocity, noise, SamplerSettings(evaluations=100), known_at_end)[:, 0]
     parts = [
         means[k] + stds[k] * standard_normal(round(4000 * float(weights[k])))[:, 0]
         for k in range(2)
@@ -83,16 +105,22 @@ def test_the_order_of_convergence_is_that_of_the_method():
         assert abs(math.log2(errors[0] / errors[1]) - order) < 0.2
 
 
+@pytest.mark.parametrize("known_at_end", [True, False])
 @pytest.mark.parametrize(("method", "evaluations"), [("euler", 7), ("heun", 8)])
-def test_the_chosen_number_of_evaluations_is_spent(method: str, evaluations: int):
+def test_the_chosen_number_of_evaluations_is_spent(
+    method: str, evaluations: int, known_at_end: bool
+):
+    """Heun's method takes one less where the velocity is not known at the end."""
     calls = []
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         calls.append(float(t[0]))
         return torch.zeros_like(x)
 
-    integrate(velocity, torch.zeros(2, 1), SamplerSettings(method=method, evaluations=evaluations))
-    assert len(calls) == evaluations
+    settings = SamplerSettings(method=method, evaluations=evaluations)
+    integrate(velocity, torch.zeros(2, 1), settings, known_at_end)
+    assert len(calls) == evaluations - (method == "heun" and not known_at_end)
+    assert known_at_end or max(calls) < 1
 
 
 def test_heun_with_an_odd_number_of_evaluations_is_refused():
@@ -100,18 +128,20 @@ def test_heun_with_an_odd_number_of_evaluations_is_refused():
         parse_settings(SamplerSettings, {"evaluations": 7}, "sampler")
 
 
+@pytest.mark.parametrize("known_at_end", [True, False])
 @pytest.mark.parametrize("path", ["linear", "trigonometric"])
-def test_the_density_of_a_mixture_is_found(path: PathName):
+def test_the_density_of_a_mixture_is_found(path: PathName, known_at_end: bool):
     means, stds = torch.tensor([-2.0, 1.0]).double(), torch.tensor([0.3, 0.5]).double()
     weights = torch.tensor([0.3, 0.7]).double()
-    velocity = gaussian_mixture_velocity(path, means, stds, weights)
+    make = gaussian_mixture_velocity if known_at_end else gaussian_mixture_end
+    velocity = make(path, means, stds, weights)
     data = torch.tensor([-2.4, -1.9, 0.2, 1.0, 1.7]).double()[:, None]
     wanted = sum(
         w * norm.pdf(data[:, 0], m, s) for w, m, s in zip(weights, means, stds, strict=True)
     )
     found = log_density(
         velocity, data, torch.ones_like(data, dtype=torch.bool), torch.ones_like(data),
-        SamplerSettings(evaluations=400),
+        SamplerSettings(evaluations=400), known_at_end,
     )  # fmt: skip
     assert (found - torch.log(wanted)).abs().max() < 0.02
 

@@ -348,13 +348,15 @@ def test_the_typical_frame_is_the_one_nearest_to_the_mean():
 
 
 @pytest.mark.slow
-def test_a_trained_model_has_the_spread_of_the_process(tmp_path: Path):
+@pytest.mark.parametrize("target", ["velocity", "end_point"])
+def test_a_trained_model_has_the_spread_of_the_process(tmp_path: Path, target: str):
     """Beads that wobble independently about a helix: the model must find how far they go."""
     segments = [wobbling_chain(400, seed, memory=0.5) for seed in range(4)]
     dataset = make_dataset(tmp_path / "dataset", segments)
     settings = tiny_settings(200, learning_rate=4e-3, batch=32, validate_every=200)
     tasks = TaskSettings(upsample=0, inpaint=0, ensemble=0)
-    settings = settings.model_copy(update={"tasks": tasks})
+    model = settings.model.model_copy(update={"target": target})
+    settings = settings.model_copy(update={"tasks": tasks, "model": model})
     surrogate = load_surrogate(
         train_surrogate([dataset], tmp_path / "model", settings, 1, CPU), CPU
     )

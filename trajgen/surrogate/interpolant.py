@@ -1,8 +1,9 @@
 """The path from noise to data, and its velocity; knows no network and no integrator.
 
 x_t = alpha(t) x_1 + sigma(t) x_0 with x_0 Gaussian noise at t = 0 and x_1 data at t = 1
-(Albergo, Boffi, Vanden-Eijnden, "Stochastic interpolants", 2023, section 4). The velocity that a
-network learns is the conditional mean of d x_t / dt.
+(Albergo, Boffi, Vanden-Eijnden, "Stochastic interpolants", 2023, section 4). What a network learns
+is a conditional mean: of the velocity d x_t / dt, or of the end point x_1, from which the velocity
+follows (section 5 there).
 """
 
 import math
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 PathName = Literal["linear", "trigonometric"]
+TargetName = Literal["velocity", "end_point"]
 
 
 class Coefficients(NamedTuple):
@@ -48,3 +50,20 @@ def path_point(
         value.reshape(-1, *[1] * (data.ndim - 1)) for value in path_coefficients(path, t)
     )
     return alpha * data + sigma * noise, d_alpha * data + d_sigma * noise
+
+
+def velocity_to(
+    end: Float[Tensor, "batch *cells"],
+    path: PathName,
+    x: Float[Tensor, "batch *cells"],
+    t: Float[Tensor, " batch"],
+) -> Float[Tensor, "batch *cells"]:
+    """Return the velocity at ``x`` of the path that leads to an end point, for ``t`` below 1.
+
+    With x_0 = (x - alpha x_1) / sigma it is d_alpha x_1 + d_sigma x_0. At t = 1, where sigma is
+    zero, it is not known.
+    """
+    alpha, sigma, d_alpha, d_sigma = (
+        value.reshape(-1, *[1] * (x.ndim - 1)) for value in path_coefficients(path, t)
+    )
+    return d_alpha * end + d_sigma * (x - alpha * end) / sigma

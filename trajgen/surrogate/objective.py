@@ -120,8 +120,8 @@ class Question:
         x: noisy tokens, known ones clean.
         t: flow times.
         inputs: what the network is told besides.
-        target: velocity of the tokens.
-        asked: cells whose velocity is asked.
+        target: velocity of the tokens, or their end point.
+        asked: cells of which that is asked.
         used: channels that count.
     """
 
@@ -142,7 +142,7 @@ def ask(
         source: what the windows were drawn from.
         batch: what was drawn.
         molecule: what is known of the molecule, on the device of the network.
-        settings: the path.
+        settings: the path, and what is asked of it.
     """
     device = molecule.template_nm.device
     positions = source.positions.read(batch.frames).to(device)
@@ -154,7 +154,8 @@ def ask(
     given = known[..., molecule.resolution.site_residues]
     shown = positions + batch.context_noise_nm.to(device) * given[..., None]
     encoded = encode_windows(shown, known, present, times, molecule, hidden)
-    x, target = path_point(settings.path, noise, encoded.tokens, t)
+    x, velocity = path_point(settings.path, noise, encoded.tokens, t)
+    target = velocity if settings.target == "velocity" else encoded.tokens
     return Question(
         x=torch.where(known[..., None], encoded.tokens, x) * encoded.used[:, None],
         t=t,
@@ -183,18 +184,18 @@ def joined(questions: Sequence[Question]) -> Question:
 def window_losses(
     network: Callable[[Tensor, Tensor, WindowInputs], tuple[Tensor, Tensor]], question: Question
 ) -> Float[Tensor, " batch"]:
-    """Return the mean squared error of the velocity over the asked cells of each window.
+    """Return the mean squared error of the answer over the asked cells of each window.
 
     Where residue types are asked, their mean cross-entropy is added, times ``DESIGN_WEIGHT``.
 
     Args:
-        network: gives velocity and types at noisy tokens and flow times, as
+        network: gives its answer and types at noisy tokens and flow times, as
             ``TrajectoryTransformer`` does.
         question: what it is asked.
     """
     used, asked, inputs = question.used[:, None], question.asked, question.inputs
-    velocity, types = network(question.x, question.t, inputs)
-    error = ((velocity - question.target).square() * used).sum(dim=-1) / used.sum(dim=-1)
+    answer, types = network(question.x, question.t, inputs)
+    error = ((answer - question.target).square() * used).sum(dim=-1) / used.sum(dim=-1)
     losses = torch.where(asked, error, 0.0).sum(dim=(1, 2)) / asked.sum(dim=(1, 2))
     surprise = cross_entropy(types.transpose(1, 2), inputs.residue_types, reduction="none")
     # Also where none is hidden, so that each weight has a gradient on every process.

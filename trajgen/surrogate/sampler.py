@@ -44,7 +44,10 @@ class SamplerSettings(Settings):
 
 
 def integrate(
-    velocity: Velocity, noise: Float[Tensor, "batch *cells"], settings: SamplerSettings
+    velocity: Velocity,
+    noise: Float[Tensor, "batch *cells"],
+    settings: SamplerSettings,
+    known_at_end: bool = True,
 ) -> Float[Tensor, "batch *cells"]:
     """Solve dx/dt = velocity(x, t) from t = 0 to t = 1 in equal steps.
 
@@ -52,6 +55,8 @@ def integrate(
         velocity: takes x and a flow time for each item of the batch.
         noise: x at t = 0.
         settings: the method and the number of evaluations.
+        known_at_end: whether the velocity is known at t = 1. If not, the last step is one of
+            Euler's method, with an evaluation less.
 
     Returns:
         x at t = 1.
@@ -62,7 +67,7 @@ def integrate(
     for begin, end in pairwise(grid):
         size = end - begin
         slope = velocity(x, begin.expand(len(x)))
-        if settings.method == "heun":
+        if settings.method == "heun" and (known_at_end or end < 1):
             slope = 0.5 * (slope + velocity(x + size * slope, end.expand(len(x))))
         x = x + size * slope
     return x
@@ -74,6 +79,7 @@ def log_density(
     counted: Bool[Tensor, "batch *cells"],
     probe: Float[Tensor, "batch *cells"],
     settings: SamplerSettings,
+    known_at_end: bool = True,
 ) -> Float[Tensor, " batch"]:
     """Return the logarithm of the density at ``data`` of what the ODE makes of normal noise.
 
@@ -88,6 +94,8 @@ def log_density(
         counted: the cells that are random.
         probe: random signs; values where nothing is counted do not matter.
         settings: the method and the number of evaluations.
+        known_at_end: whether the velocity is known at t = 1. If not, the first step is by that of
+            its other end.
     """
     steps = settings.evaluations // (2 if settings.method == "heun" else 1)
     grid = torch.linspace(1, 0, steps + 1, dtype=data.dtype, device=data.device)
@@ -103,8 +111,9 @@ def log_density(
     x, grown = data, torch.zeros(len(data), dtype=data.dtype, device=data.device)
     for begin, end in pairwise(grid):
         size = end - begin
-        slope, divergence = slope_and_divergence(x, begin)
-        if settings.method == "heun":
+        whole = known_at_end or begin < 1
+        slope, divergence = slope_and_divergence(x, begin if whole else end)
+        if settings.method == "heun" and whole:
             other, ahead = slope_and_divergence(x + size * slope, end)
             slope, divergence = 0.5 * (slope + other), 0.5 * (divergence + ahead)
         x, grown = x + size * slope, grown + size * divergence

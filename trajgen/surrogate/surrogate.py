@@ -13,7 +13,7 @@ from trajgen.device import products_in, require_compiler
 from trajgen.settings import Settings
 from trajgen.surrogate.bead_chain import BeadChain
 from trajgen.surrogate.conditioning import TASKS
-from trajgen.surrogate.interpolant import PathName
+from trajgen.surrogate.interpolant import PathName, TargetName, velocity_to
 from trajgen.surrogate.resolutions import Resolution
 from trajgen.surrogate.sampler import SamplerSettings, integrate, log_density
 from trajgen.surrogate.tokens import (
@@ -49,6 +49,7 @@ class SurrogateSettings(Settings):
             Between them lags are drawn evenly in their logarithm.
         window_frames: frames of a window, the first one included.
         path: how noise turns into data.
+        target: what the network says of a noisy window: its velocity, or the end point of its path.
         network: the size of the network.
     """
 
@@ -57,6 +58,7 @@ class SurrogateSettings(Settings):
     longest_lag_ps: float | None = Field(default=None, gt=0)
     window_frames: int = Field(default=16, ge=3)
     path: PathName = "linear"
+    target: TargetName = "velocity"
     network: NetworkSettings = NetworkSettings()
 
     @model_validator(mode="after")
@@ -279,9 +281,17 @@ class Surrogate:
             with products_in(settings.precision, self.device):
                 found = network(x, t, prepared)
             # Known tokens stand still at their clean values, and what is not used at zero.
-            return found.float() * unknown
+            return self._velocity(found.float(), x, t) * unknown
 
-        return integrate(velocity, torch.where(unknown, noise, windows.tokens), settings), prepared
+        start = torch.where(unknown, noise, windows.tokens)
+        known_at_end = self.settings.target == "velocity"
+        return integrate(velocity, start, settings, known_at_end), prepared
+
+    def _velocity(self, answer: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """Return the velocity at noisy tokens, of what the network says of them."""
+        if self.settings.target == "velocity":
+            return answer
+        return velocity_to(answer, self.settings.path, x, t)
 
     @torch.no_grad()
     def log_likelihood(
@@ -308,9 +318,10 @@ class Surrogate:
         prepared = self.network.prepare(windows.inputs)
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
-            return self.network.velocity(x, t, prepared) * counted
+            return self._velocity(self.network.velocity(x, t, prepared), x, t) * counted
 
-        return log_density(velocity, windows.tokens, counted, probe, settings)
+        known_at_end = self.settings.target == "velocity"
+        return log_density(velocity, windows.tokens, counted, probe, settings, known_at_end)
 
 
 def encode_windows(

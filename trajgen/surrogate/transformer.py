@@ -1,4 +1,7 @@
-"""The network: the velocity of every token of a window, given the known cells."""
+"""The network: the velocity of every token of a window, given the known cells.
+
+With the target ``end_point`` what is called velocity here is the end point of each token's path.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
