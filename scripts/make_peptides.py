@@ -23,6 +23,7 @@ from rich.table import Table
 
 from al.executor import ExecutorSettings, ProcessExecutor, Task, TaskResult
 from al.molecule.build import build_system
+from al.molecule.dynamics import Device
 from al.molecule.gpus import usable_gpus
 from al.molecule.molecule import Molecule
 from al.molecule.settings import SystemSettings
@@ -139,6 +140,17 @@ def sample(
     return rows
 
 
+def choose_platform(asked: str) -> Device:
+    """Return the device of the dynamics: GPUs where OpenMM sees any, unless one was asked for."""
+    if asked != "auto":
+        return "cuda" if asked == "cuda" else "cpu"
+    try:
+        usable_gpus("cuda")
+    except InputError:
+        return "cpu"
+    return "cuda"
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     chosen = parser.add_mutually_exclusive_group(required=True)
@@ -151,7 +163,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--save-interval-ps", type=float, default=0.1)
     parser.add_argument("--out", type=Path, required=True, help="folder of all peptides")
     parser.add_argument("--workers", type=int, default=0, help="processes; 0: one a core, or a GPU")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto: GPUs, where any are",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file to write the table to")
     return parser.parse_args()
@@ -166,8 +183,9 @@ def main() -> None:
         equilibration_ps=EQUILIBRATION_PS,
         save_interval_ps=arguments.save_interval_ps,
     )
-    running = ExecutorSettings(workers=arguments.workers, device=arguments.device)
-    executor = ProcessExecutor(running, usable_gpus(running.device))
+    device = choose_platform(arguments.device)
+    running = ExecutorSettings(workers=arguments.workers, device=device)
+    executor = ProcessExecutor(running, usable_gpus(device))
     rows = sample(arguments.out, names, settings, executor, arguments.seed)
     if not rows:
         Console().print(f"all of {', '.join(names)} are there")

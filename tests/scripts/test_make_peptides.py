@@ -5,8 +5,9 @@ from pathlib import Path
 import make_peptides
 import numpy as np
 import pytest
-from make_peptides import EQUILIBRATION_PS, missing_tasks
+from make_peptides import EQUILIBRATION_PS, choose_platform, missing_tasks
 
+from al.molecule.molecule import Molecule
 from al.parts.sampler import SamplingSettings
 from trajgen.data.records import BeadFrames
 from trajgen.data.shards import ShardLabel
@@ -62,3 +63,22 @@ def test_a_run_of_another_length_is_refused(folder: Path) -> None:
 def test_a_run_with_other_frames_or_another_seed_is_refused(folder: Path) -> None:
     with pytest.raises(InputError, match=r"--save-interval-ps 0\.1 instead of 0\.2, of another"):
         numbers(folder, settings(save_interval_ps=0.2), seed=4)
+
+
+def test_gpus_are_taken_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(make_peptides, "usable_gpus", lambda _: ("0", "1"))
+    assert [choose_platform(asked) for asked in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]
+
+    def none(_: str) -> tuple[str, ...]:
+        raise InputError("OpenMM sees no GPU")
+
+    monkeypatch.setattr(make_peptides, "usable_gpus", none)
+    assert [choose_platform(asked) for asked in ("auto", "cpu", "cuda")] == ["cpu", "cpu", "cuda"]
+
+
+def test_peptides_are_simulated_as_the_benchmark_says(folder: Path) -> None:
+    found = Molecule.load(folder / "system").settings
+    assert (found.temperature_K, found.solvent, found.time_step_ps) == (350.0, "gbn2", 0.004)
+    assert found.force_field == ("amber14/protein.ff14SB.xml",)
+    assert (found.friction_per_ps, found.constraints) == (0.3, "h-bonds")
+    assert (found.caps.ace, found.caps.nme) == (False, False)
