@@ -39,6 +39,7 @@ def asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(accuracy_peptides, name, lambda *_: None)
     for name in ("upsampling_scores", "path_scores"):
         monkeypatch.setattr(accuracy_peptides, name, scored)
+    monkeypatch.setattr(accuracy_peptides, "round_trip_scores", lambda *_: {})
     monkeypatch.setattr(accuracy_peptides, "ForwardJudge", NoForward)
 
     def run(evaluations: int) -> dict[str, Any]:
