@@ -124,6 +124,7 @@ class _Messages(Function):
         grid: SplineWeights,
         order: int,
     ) -> Tensor:
+        """Return M, the sums over pairs of filter times source."""
         ctx.save_for_backward(table, places, factors, sources)
         ctx.grid, ctx.order = grid, order
         out = torch.empty_like(sources, memory_format=torch.contiguous_format)
@@ -134,6 +135,7 @@ class _Messages(Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients by the inputs, made of M, D and A again."""
         table, places, factors, sources = ctx.saved_tensors
         of_table, of_places, of_factors, of_sources, *_ = ctx.needs_input_grad
         grid, n = ctx.grid, ctx.order
@@ -161,6 +163,7 @@ class _Products(Function):
         grid: SplineWeights,
         order: int,
     ) -> Tensor:
+        """Return D, the products of filters with pairs of factors."""
         ctx.save_for_backward(table, places, left, right)
         ctx.grid, ctx.order = grid, order
         out = torch.empty_like(places, memory_format=torch.contiguous_format)
@@ -170,6 +173,7 @@ class _Products(Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients by the inputs, made of M, D and A again."""
         table, places, left, right = ctx.saved_tensors
         of_table, of_places, of_left, of_right, *_ = ctx.needs_input_grad
         grid, n = ctx.grid, ctx.order
@@ -197,6 +201,7 @@ class _Adjoint(Function):
         grid: SplineWeights,
         order: int,
     ) -> Tensor:
+        """Return A, what the products of pairs add to the rows of a table."""
         ctx.save_for_backward(places, factors, left, right)
         ctx.grid, ctx.order = grid, order
         weights = grid.of_order(order) * factors[..., None]
@@ -210,6 +215,7 @@ class _Adjoint(Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients by the inputs, made of M, D and A again."""
         places, factors, left, right = ctx.saved_tensors
         of_places, of_factors, of_left, of_right, *_ = ctx.needs_input_grad
         grid, n = ctx.grid, ctx.order
