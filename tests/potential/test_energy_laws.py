@@ -10,7 +10,14 @@ from trajgen.data.topology import BeadTopology
 from trajgen.geometry.internal import dihedrals
 from trajgen.potential.committee import MemberPass
 from trajgen.potential.energy import energy_and_forces
-from trajgen.potential.priors import Priors, PriorSettings, find_terms, fourier_energy
+from trajgen.potential.priors import (
+    REPULSION_RANGE_NM,
+    Priors,
+    PriorSettings,
+    find_terms,
+    fourier_energy,
+    repulsion_energy,
+)
 from trajgen.residues import parse_sequence
 
 
@@ -138,9 +145,31 @@ def test_chain_is_held_and_beads_do_not_overlap(make_potential, chains):
     near[0, pairs[0, 1]] = near[0, pairs[0, 0]] + torch.tensor([0.0, 0.5, 0.0]) * at_contact
     touching[0, pairs[0, 1]] = touching[0, pairs[0, 0]] + torch.tensor([0.0, 1.0, 0.0]) * at_contact
     ratio = priors.repulsion(near) / priors.repulsion(touching)
-    assert ratio.item() == pytest.approx(64, rel=1e-4)
+    assert ratio.item() == pytest.approx(64, rel=5e-3)
     kT = 8.31446261815324e-3 * 350
-    assert priors.repulsion(touching).item() == pytest.approx(kT, rel=1e-4)
+    assert priors.repulsion(touching).item() == pytest.approx(kT, rel=5e-3)
+
+
+def test_the_repulsion_is_a_sixth_power_that_ends_with_its_force():
+    sigma_nm = torch.tensor([0.5]).double()
+
+    def energy(r_nm: float) -> tuple[float, float]:
+        r = torch.tensor([[r_nm]], dtype=torch.float64, requires_grad=True)
+        value = repulsion_energy(r, torch.ones(1).double(), sigma_nm)
+        (slope,) = torch.autograd.grad(value.sum(), r)
+        return value.item(), slope.item()
+
+    for r_nm in (0.2, 0.35, 0.5, 0.8, 1.2):
+        value, slope = energy(r_nm)
+        assert value == pytest.approx((0.5 / r_nm) ** 6, abs=1e-3)
+        assert slope == pytest.approx(-6 * (0.5 / r_nm) ** 6 / r_nm, abs=1e-3)
+    # Both come to zero: the energy as the square of what is left, its slope in proportion to it.
+    for left_nm in (1e-2, 1e-3, 1e-4):
+        value, slope = energy(REPULSION_RANGE_NM - left_nm)
+        assert 0 < value < 0.02 * left_nm**2
+        assert 0 < -slope < 0.02 * left_nm
+    for beyond_nm in (REPULSION_RANGE_NM, 3.0, 1e6):
+        assert energy(beyond_nm) == (0.0, 0.0)
 
 
 def test_fresh_priors_are_zero():

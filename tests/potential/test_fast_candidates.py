@@ -32,6 +32,12 @@ def walk(n_beads: int, seed: int) -> np.ndarray:
     return (0.38 * rows + shake).astype(np.float32)
 
 
+def bar(n_beads: int) -> np.ndarray:
+    """Return a bar of 5 by 5 beads, at the density of proteins: only its length grows."""
+    rows = np.stack(np.unravel_index(np.arange(n_beads), (n_beads // 25 + 1, 5, 5)), axis=1)
+    return (0.5 * rows[None]).astype(np.float32)
+
+
 def large_potential(n_beads: int, handed: bool = False) -> Potential:
     residues = list(THREE_LETTER.values())
     topology = BeadTopology.from_residues([residues[n % 20] for n in range(n_beads)])
@@ -71,7 +77,7 @@ def test_coincident_beads_and_huge_extents_have_lists():
 
 
 def test_a_list_is_kept_until_a_bead_has_moved_by_half_the_skin():
-    lists = NeighbourLists(cutoff_nm=1.0)
+    lists = NeighbourLists(cutoff_nm=1.0, strengths=np.zeros((300, 300), np.float32))
     x = np.stack([walk(300, 1), walk(300, 2)])
     first = lists.find(x)
     near = x.copy()
@@ -83,6 +89,24 @@ def test_a_list_is_kept_until_a_bead_has_moved_by_half_the_skin():
     assert second is not first
     begin, end = second.bounds[1]
     np.testing.assert_array_equal(second.pairs[begin:end], first.pairs[slice(*first.bounds[1])])
+
+
+def test_each_pair_of_a_list_has_its_strength():
+    strengths = np.triu(np.random.default_rng(1).random((300, 300)), 1).astype(np.float32)
+    found = NeighbourLists(1.0, strengths).find(np.stack([walk(300, 1), walk(300, 2)]))
+    np.testing.assert_array_equal(found.strengths, strengths[found.pairs[:, 0], found.pairs[:, 1]])
+    assert len(found.strengths) == found.bounds[-1, 1]
+
+
+def test_the_pairs_of_large_chains_grow_with_their_beads():
+    def pairs(n_beads: int) -> int:
+        fast = FastPotential.build(large_potential(n_beads))
+        lists = fast._candidates
+        assert isinstance(lists, NeighbourLists)
+        return len(lists.find(bar(n_beads)).pairs)
+
+    # All pairs would be four times as many.
+    assert pairs(1000) / pairs(500) < 2.2
 
 
 @pytest.mark.parametrize("handed", [False, True])

@@ -22,6 +22,9 @@ from trajgen.settings import Settings
 N_DIHEDRAL_ORDERS = 2
 #: Bond angles whose sine has a smaller square than this, those beyond 153 degrees, damp dihedrals.
 DAMPED_SINE_SQUARE = 0.2
+#: Pairs do not repel from here on, where ε (σ/r)⁶ is 0.001 kT at most for the σ that are fitted:
+#: so the pairs of a large molecule grow with its beads, not with their square.
+REPULSION_RANGE_NM = 2.0
 #: Coincident beads have no angle: no product of squared bond lengths is smaller, nm⁴.
 SMALLEST_SQUARE = 1e-24
 
@@ -138,8 +141,14 @@ def repulsion_energy(
     strength: Float[Tensor, " terms"],
     sigma_nm: Float[Tensor, " terms"],
 ) -> Float[Tensor, " frames"]:
-    """Return Σ ε (σ/r)⁶, the excluded volume of Husic et al., J. Chem. Phys. 153, 194101 (2020)."""
-    return (strength * (sigma_nm / distance_nm) ** 6).sum(dim=-1)
+    """Return Σ ε ((σ/r)⁶ - (σ/R)⁶ (4 - 3 r²/R²)), zero beyond R, ``REPULSION_RANGE_NM``.
+
+    The excluded volume ε (σ/r)⁶ of Husic et al., J. Chem. Phys. 153, 194101 (2020), shifted by a
+    line in r² so that energy and force end at zero in R.
+    """
+    r = distance_nm.clamp_max(REPULSION_RANGE_NM)
+    shift = (sigma_nm / REPULSION_RANGE_NM) ** 6 * (4 - 3 * (r / REPULSION_RANGE_NM) ** 2)
+    return (strength * ((sigma_nm / r) ** 6 - shift)).sum(dim=-1)
 
 
 class BondPrior(nn.Module):
@@ -206,7 +215,7 @@ class DihedralPrior(nn.Module):
 
 
 class RepulsionPrior(nn.Module):
-    """Excluded volume ε (σ/r)⁶ of pairs further along the chain; ε in kJ/mol."""
+    """Excluded volume of pairs further along the chain; ε in kJ/mol."""
 
     pairs: Tensor
     strength: Tensor

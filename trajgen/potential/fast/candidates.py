@@ -1,4 +1,4 @@
-"""Which pairs the network may see: all of a small chain, neighbour lists of a large one.
+"""Which pairs may feel each other: all of a small chain, neighbour lists of a large one.
 
 A list holds every pair within the cutoff and a skin, and serves until a bead of its chain has moved
 by half the skin. Pairs stand in the order of their beads, and those beyond the cutoff add nothing,
@@ -27,39 +27,45 @@ class Candidates(NamedTuple):
 
     Attributes:
         pairs: beads, the smaller one first; frames may share theirs.
+        strengths: ε σ⁶ of their repulsion, kJ/mol nm⁶.
         bounds: first pair of each frame and one beyond its last.
     """
 
     pairs: Int32[np.ndarray, "pairs 2"]
+    strengths: Float32[np.ndarray, " pairs"]
     bounds: Int64[np.ndarray, "frames 2"]
 
 
 class AllPairs:
     """All pairs of a small chain."""
 
-    def __init__(self, n_beads: int) -> None:
-        self._pairs = np.stack(np.triu_indices(n_beads, 1), axis=1).astype(np.int32)
+    def __init__(self, strengths: Float32[np.ndarray, "beads beads"]) -> None:
+        first, second = np.triu_indices(len(strengths), 1)
+        self._pairs = np.stack([first, second], axis=1).astype(np.int32)
+        self._strengths = strengths[first, second]
 
     def find(self, positions_nm: Float32[np.ndarray, "frames beads 3"]) -> Candidates:
         """Return the candidates of frames."""
         bounds = np.empty((len(positions_nm), 2), np.int64)
         bounds[:] = 0, len(self._pairs)
-        return Candidates(self._pairs, bounds)
+        return Candidates(self._pairs, self._strengths, bounds)
 
 
 class NeighbourLists:
     """A list for each frame of a batch, kept from one call to the next."""
 
-    def __init__(self, cutoff_nm: float) -> None:
+    def __init__(self, cutoff_nm: float, strengths: Float32[np.ndarray, "beads beads"]) -> None:
         """Build without lists.
 
         Args:
-            cutoff_nm: distance from which on the network sees nothing.
+            cutoff_nm: distance from which on beads do not feel each other.
+            strengths: ε σ⁶ of the repulsion of each pair above the diagonal, kJ/mol nm⁶.
         """
         self._reach_nm = cutoff_nm + SKIN_NM
+        self._strengths = strengths
         self._origins = np.empty((0, 0, 3), np.float32)
         self._lists: list[np.ndarray] = []
-        self._candidates = Candidates(np.empty((0, 2), np.int32), np.empty((0, 2), np.int64))
+        self._candidates = self._gather()
 
     def find(self, positions_nm: Float32[np.ndarray, "frames beads 3"]) -> Candidates:
         """Return the candidates of frames; new lists where a bead went too far."""
@@ -72,10 +78,15 @@ class NeighbourLists:
             self._origins[frame] = positions_nm[frame]
             self._lists[frame] = neighbour_pairs(positions_nm[frame], self._reach_nm)
         if len(outdated):
-            ends = np.cumsum([len(pairs) for pairs in self._lists])
-            bounds = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1)
-            self._candidates = Candidates(np.concatenate(self._lists), bounds)
+            self._candidates = self._gather()
         return self._candidates
+
+    def _gather(self) -> Candidates:
+        pairs = np.concatenate([np.empty((0, 2), np.int32), *self._lists])
+        lengths = np.array([len(each) for each in self._lists], np.int64)
+        ends = np.cumsum(lengths)
+        strengths = self._strengths[pairs[:, 0], pairs[:, 1]]
+        return Candidates(pairs, strengths, np.stack([ends - lengths, ends], axis=1))
 
 
 @kernel

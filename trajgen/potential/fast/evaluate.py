@@ -21,8 +21,7 @@ from trajgen.potential.fast.messages import (
     add_messages,
 )
 from trajgen.potential.fast.network_arrays import NetworkArrays
-from trajgen.potential.fast.pairs import Grid, Seen, add_pair_forces, find_seen, room_for_pairs
-from trajgen.potential.fast.repulsion import add_repulsion
+from trajgen.potential.fast.pairs import Grid, Seen, add_pair_forces, meet_pairs, room_for_pairs
 from trajgen.potential.fast.twist import add_twist, add_twist_forces
 
 
@@ -146,7 +145,6 @@ def _compile(digest: int) -> Callable[..., None]:
         chains_per_block: int,
         arrays: NetworkArrays,
         priors: ChainPriors,
-        repulsion: Float32[np.ndarray, "beads beads"],
         runs: Int64[np.ndarray, "runs 4"],
         grid: Grid,
         candidates: Candidates,
@@ -179,9 +177,11 @@ def _compile(digest: int) -> Callable[..., None]:
                 part = slice(chain * beads, (chain + 1) * beads)
                 first, last = candidates.bounds[begin + chain]
                 pairs = candidates.pairs[first:last]
-                count = find_seen(x, chain * beads, pairs, grid, seen, count)
-                energy[chain] = add_chain_priors(x[part], priors, f[part])
-                energy[chain] += add_repulsion(x[part], repulsion, f[part])
+                strengths = candidates.strengths[first:last]
+                count, energy[chain] = meet_pairs(
+                    x, chain * beads, pairs, strengths, grid, seen, count, f
+                )
+                energy[chain] += add_chain_priors(x[part], priors, f[part])
             for net in range(arrays.tables.shape[0]):
                 _add_network(
                     net, arrays, grid, runs, sgemm, x[:rows], seen, count, energy, f[:rows],

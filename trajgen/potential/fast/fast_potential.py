@@ -16,6 +16,7 @@ from trajgen.potential.fast.network_arrays import network_arrays
 from trajgen.potential.fast.pairs import Grid
 from trajgen.potential.fast.repulsion import repulsion_strengths
 from trajgen.potential.potential import Potential
+from trajgen.potential.priors import REPULSION_RANGE_NM
 
 #: Beads of the chains that are evaluated together: their activations stay in the cache of a core.
 _BEADS_PER_BLOCK = 320
@@ -54,13 +55,13 @@ class FastPotential:
         settings = potential.settings.network
         self._networks = network_arrays(networks)
         self._priors = chain_priors(potential.priors)
-        self._repulsion = repulsion_strengths(potential.priors.repulsion, self._n_beads)
         # The twist is that of the runs of three bonds, which are the dihedrals.
         self._runs = self._priors.dihedrals
+        strengths = repulsion_strengths(potential.priors.repulsion, self._n_beads)
         self._candidates: AllPairs | NeighbourLists = (
-            AllPairs(self._n_beads)
+            AllPairs(strengths)
             if self._n_beads <= DENSE_BEADS
-            else NeighbourLists(settings.cutoff_nm)
+            else NeighbourLists(max(settings.cutoff_nm, REPULSION_RANGE_NM), strengths)
         )
         knots = self._networks.tables.shape[2]
         self._grid = Grid(settings.cutoff_lower_nm, settings.cutoff_nm, knots)
@@ -85,8 +86,8 @@ class FastPotential:
 
         def work(thread: int) -> None:
             evaluate(
-                x, thread, threads, per_block, self._networks, self._priors, self._repulsion,
-                self._runs, self._grid, candidates, self._sgemm, energies, forces,
+                x, thread, threads, per_block, self._networks, self._priors, self._runs,
+                self._grid, candidates, self._sgemm, energies, forces,
             )  # fmt: skip
 
         with self._one_thread:

@@ -1,4 +1,4 @@
-"""The pairs of a chain that the network sees: where on the grid of the tables, and which way.
+"""The pairs of a chain: how they repel, and where on the grid of the tables the network sees them.
 
 Distances are computed in double precision, which costs next to nothing.
 """
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32
 
 from trajgen.potential.fast.compiling import kernel
+from trajgen.potential.fast.repulsion import repel
 
 
 class Grid(NamedTuple):
@@ -60,32 +61,47 @@ def room_for_pairs(size: int) -> Seen:
 
 
 @kernel
-def find_seen(
+def meet_pairs(
     x: Float64[np.ndarray, "rows 3"],
     offset: int,
     candidates: Int32[np.ndarray, "pairs 2"],
+    strengths: Float32[np.ndarray, " pairs"],
     grid: Grid,
     seen: Seen,
     count: int,
-) -> int:
-    """Append those of a chain's candidate pairs that lie between the cutoffs.
+    forces: Float64[np.ndarray, "rows 3"],
+) -> tuple[int, float]:
+    """Add the repulsion of a chain's candidate pairs, and append those between the cutoffs.
 
     Args:
         x: positions of a block of chains, nm.
         offset: row of the chain's first bead.
         candidates: pairs of beads of the chain.
+        strengths: ε σ⁶ of each, kJ/mol nm⁶.
         grid: grid of the tables.
         seen: written to.
         count: pairs in ``seen`` so far.
+        forces: the forces of the repulsion are added to these.
 
     Returns:
-        The new count.
+        The new count, and the energy of the repulsion, kJ/mol.
     """
     per_nm = (grid.knots - 1) / (grid.upper_nm - grid.lower_nm)
+    energy = 0.0
     for pair in range(candidates.shape[0]):
         i, j = offset + candidates[pair, 0], offset + candidates[pair, 1]
         dx, dy, dz = x[j, 0] - x[i, 0], x[j, 1] - x[i, 1], x[j, 2] - x[i, 2]
-        distance_nm = math.sqrt(dx * dx + dy * dy + dz * dz)
+        square = dx * dx + dy * dy + dz * dz
+        repulsion, push = repel(square, np.float64(strengths[pair]))
+        if push != 0:
+            energy += repulsion
+            forces[i, 0] -= push * dx
+            forces[i, 1] -= push * dy
+            forces[i, 2] -= push * dz
+            forces[j, 0] += push * dx
+            forces[j, 1] += push * dy
+            forces[j, 2] += push * dz
+        distance_nm = math.sqrt(square)
         # False for NaN, so that no index comes from one.
         if grid.lower_nm <= distance_nm < grid.upper_nm:
             inverse = 1 / distance_nm if distance_nm != 0 else 0.0
@@ -98,7 +114,7 @@ def find_seen(
             seen.direction[count, 2] = dz * inverse
             seen.slope[count] = 0.0
             count += 1
-    return count
+    return count, energy
 
 
 @kernel
