@@ -12,13 +12,9 @@ those of a simulation, with its noise, integrator and checks, on the device that
 
 import argparse
 import copy
-import ctypes
 import json
 import os
-import statistics
 import time
-from collections.abc import Callable
-from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,11 +22,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from potential_speed.molecules import CHIGNOLIN, TEMPERATURE_K, make_chains, make_potential
+from potential_speed.rivals import RIVALS, Evaluate, scatter_schnet, torchmd_net
+from potential_speed.timing import medians, peak_MiB
+from potential_speed.training import time_committee, time_training
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from trajgen.data.topology import BeadTopology
 from trajgen.device import choose_device
 from trajgen.potential.dynamics.integrators import Baoab
 from trajgen.potential.dynamics.noise import NOISE_BLOCK
@@ -38,149 +37,16 @@ from trajgen.potential.dynamics.settings import SimulationSettings
 from trajgen.potential.dynamics.simulation import Simulation
 from trajgen.potential.energy import energy_and_forces
 from trajgen.potential.fast.fast_potential import FastPotential
-from trajgen.potential.potential import Potential, PotentialSettings
-from trajgen.potential.priors import PriorSettings
-from trajgen.potential.schnet import NetworkSettings, cosine_cutoff
+from trajgen.potential.potential import Potential
 from trajgen.progress import ProgressTask
-from trajgen.residues import N_BEAD_TYPES, THREE_LETTER, parse_sequence
+from trajgen.residues import THREE_LETTER
 from trajgen.units import thermal_energy
 
-TEMPERATURE_K = 350.0
 TIME_STEP_PS = 0.004
-CHIGNOLIN = parse_sequence("YYDPETGTWY")
 #: Most chains that a path without blocks of its own is given at once, to bound its memory.
 AT_ONCE = 256
 #: Up to this size errors are measured against float64; beyond, all pairs take too much memory.
 MOST_EXACT_BEADS = 256
-RIVALS = ("torchmd-net", "torch-geometric")
-
-Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
-
-
-def make_potential(residues: tuple[str, ...], **sizes: Any) -> Potential:
-    """Return a potential with plausible priors and random weights, in float32.
-
-    It sees distances alone where nothing else is said, as the rivals do.
-    """
-    settings = PotentialSettings(
-        temperature_K=TEMPERATURE_K,
-        priors=PriorSettings(),
-        network=NetworkSettings(**{"blocks": 3, "features": 128, "handed": False, **sizes}),
-        topology=BeadTopology.from_residues(residues).to_dict(),
-    )
-    potential = Potential(settings, seed=1)
-    priors, kT = potential.priors, thermal_energy(TEMPERATURE_K)
-    priors.bond.stiffness += 2e4
-    priors.bond.length_nm += 0.38
-    priors.angle.stiffness += 10 * kT
-    priors.dihedral.amplitude += kT
-    priors.repulsion.strength += kT
-    priors.repulsion.sigma_nm += 0.4
-    return potential.float().requires_grad_(False)
-
-
-def make_chains(chains: int, beads: int, seed: int) -> Tensor:
-    """Return helices up to 10 beads, else compact rows of beads as dense as a protein, nm."""
-    number = np.arange(beads)
-    if beads <= 10:
-        turn = 1.75 * number
-        chain = np.stack([0.23 * np.cos(turn), 0.23 * np.sin(turn), 0.15 * number], axis=1)
-    else:
-        side = round((beads * 0.38 / 0.6) ** (1 / 3) * 0.6 / 0.38)
-        row, along = np.divmod(number, side)
-        layer, across = np.divmod(row, max(round(side * 0.38 / 0.6), 1))
-        back = row % 2 == 1
-        chain = np.stack(
-            [0.6 * layer, 0.6 * across, 0.38 * np.where(back, side - 1 - along, along)]
-        )
-        chain = chain.T
-    shake = np.random.default_rng(seed).normal(scale=0.01, size=(chains, beads, 3))
-    return torch.from_numpy((chain + shake).astype(np.float32))
-
-
-def torchmd_net(potential: Potential, beads: int) -> Evaluate:
-    """Return torchmd-net's graph network with the weights of a potential's network."""
-    from torchmdnet.models.model import create_model
-
-    (ours,) = potential.member_networks()
-    size = potential.settings.network
-    model = create_model(
-        {
-            "model": "graph-network", "embedding_dimension": size.features, "aggr": "add",
-            "num_layers": size.blocks, "num_rbf": size.radial_functions, "rbf_type": "expnorm",
-            "trainable_rbf": True, "activation": "tanh", "neighbor_embedding": False,
-            "cutoff_lower": size.cutoff_lower_nm, "cutoff_upper": size.cutoff_nm,
-            "max_z": N_BEAD_TYPES, "max_num_neighbors": min(beads - 1, 128), "atom_filter": -1,
-            "prior_model": None, "output_model": "Scalar", "reduce_op": "sum",
-            "derivative": True, "precision": 32,
-        },
-        std=torch.tensor(ours.energy_scale),
-    )  # fmt: skip
-    theirs, head = model.representation_model, model.output_model.output_network.layers
-    pairs = [
-        (theirs.embedding.weight, ours.embedding),
-        (theirs.distance_expansion.means, ours.basis.centres),
-        (theirs.distance_expansion.betas, ours.basis.sharpness),
-    ]
-    layers = [(head[0], ours.head_in), (head[-1], ours.head_out)]
-    for block, own in zip(theirs.interactions, ours.blocks, strict=True):
-        layers += [(block.mlp[0], own.filter_in), (block.mlp[2], own.filter_out)]
-        layers += [(block.conv.lin1, own.source), (block.conv.lin2, own.target_in)]
-        layers += [(block.lin, own.target_out)]
-    with torch.no_grad():
-        head[-1].bias.zero_()
-        for layer, own in layers:
-            pairs += [(getattr(layer, name), value) for name, value in own.named_parameters()]
-        for weight, value in pairs:
-            weight.copy_(value)
-
-    def evaluate(positions_nm: Tensor) -> tuple[Tensor, Tensor]:
-        chains = len(positions_nm)
-        batch = torch.arange(chains).repeat_interleave(beads)
-        moving = positions_nm.detach().reshape(-1, 3)
-        energy, forces = model(ours.types.repeat(chains), moving, batch)
-        return energy[:, 0], forces.reshape(positions_nm.shape)
-
-    model.eval().requires_grad_(False)
-    evaluate.model = model
-    return evaluate
-
-
-def scatter_schnet(potential: Potential, positions_nm: Tensor) -> Evaluate:
-    """Return a SchNet on torch-geometric's message passing; edges are those of ``positions_nm``."""
-    from torch_geometric.nn import MessagePassing
-
-    (ours,) = potential.member_networks()
-    built, beads = positions_nm.shape[:2]
-    apart = torch.cdist(positions_nm, positions_nm) + 10 * torch.eye(beads)
-    frame, target, source = torch.nonzero(apart < ours.upper_nm, as_tuple=True)
-
-    class Convolution(MessagePassing):
-        def forward(self, x: Tensor, edges: Tensor, filters: Tensor) -> Tensor:
-            return self.propagate(edges, x=x, filters=filters)
-
-        def message(self, x_j: Tensor, filters: Tensor) -> Tensor:
-            return x_j * filters
-
-    convolution = Convolution(aggr="add")
-    edges = torch.stack([source, target]) + beads * frame
-
-    def energy(positions_nm: Tensor) -> Tensor:
-        flat = positions_nm.reshape(-1, 3)
-        fewer = len(flat) < beads * built
-        here = edges[:, edges[1] < len(flat)] if fewer else edges
-        distance = (flat[here[0]] - flat[here[1]]).norm(dim=1)
-        basis = ours.basis(distance)
-        window = cosine_cutoff(distance, ours.lower_nm, ours.upper_nm)[:, None]
-        x = ours.embedding[ours.types.repeat(len(positions_nm))]
-        for block in ours.blocks:
-            filters = block.filter_out(torch.tanh(block.filter_in(basis))) * window
-            message = convolution(block.source(x), here, filters)
-            x = x + block.target_out(torch.tanh(block.target_in(message)))
-        out = ours.head_out(torch.tanh(ours.head_in(x)))
-        return ours.energy_scale * out.reshape(len(positions_nm), -1).sum(dim=1)
-
-    return lambda positions_nm: energy_and_forces(energy, positions_nm)
 
 
 def in_parts(evaluate: Evaluate, positions_nm: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,43 +70,6 @@ def make_paths(
         scatter = scatter_schnet(potential, positions_nm[:AT_ONCE])
         paths["torch-geometric"] = lambda x: in_parts(scatter, x)
     return paths
-
-
-def peak_MiB(call: Callable[[], object]) -> float | None:
-    """Return by how much the memory of the process rises during a call; None where unknown."""
-    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if not (status.exists() and os.access(reset, os.W_OK)):
-        call()
-        return None
-    ctypes.CDLL(None).malloc_trim(0)  # what earlier calls left in the pool is no part of this one
-    reset.write_text("5")
-
-    def read(name: str) -> int:
-        (line,) = [line for line in status.read_text().splitlines() if line.startswith(name)]
-        return int(line.split()[1])
-
-    before = read("VmRSS")
-    call()
-    return (read("VmHWM") - before) / 1024
-
-
-def medians(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """Time calls for about ``seconds`` each, in three turns; return the medians.
-
-    A turn is many calls of one path, and the first does not count: threads of the path before
-    still wait actively for work then, and keep others from theirs.
-    """
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(3):
-        for name, call in calls.items():
-            call()
-            turn: list[float] = []
-            while sum(turn) < seconds / 3:
-                begin = time.perf_counter()
-                call()
-                turn.append(time.perf_counter() - begin)
-            times[name] += turn
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def compare(
@@ -344,38 +173,6 @@ def time_simulation(chains: list[int], device: torch.device, seconds: float) -> 
     return found
 
 
-def time_training(seconds: float, rivals: list[str]) -> dict[str, Any]:
-    """Return seconds of a step of force matching: batch 256, three blocks of 128."""
-    potential = make_potential(CHIGNOLIN).requires_grad_(True)
-    (ours,) = potential.member_networks()
-    positions_nm, labels = make_chains(256, 10, seed=4), torch.randn(256, 10, 3)
-
-    def step_of(model: nn.Module, forces: Callable[[], Tensor]) -> Callable[[], None]:
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-6)
-
-        def step() -> None:
-            optimizer.zero_grad()
-            (forces() - labels).square().mean().backward()
-            optimizer.step()
-
-        return step
-
-    def our_forces() -> Tensor:
-        # As in training: filters come from tables, which gradients pass through.
-        return energy_and_forces(partial(ours, tabulated=True), positions_nm, create_graph=True)[1]
-
-    steps = {"ours": step_of(ours, our_forces)}
-    if "torchmd-net" in rivals:
-        theirs = torchmd_net(potential, 10)
-        model = theirs.model.train().requires_grad_(True)
-        steps["torchmd-net"] = step_of(model, lambda: theirs(positions_nm)[1])
-    for step in steps.values():
-        step()
-    times = medians(steps, seconds)
-    ratio = times["torchmd-net"] / times["ours"] if "torchmd-net" in times else None
-    return {"seconds_per_step": times, "ratio_to_torchmd_net": ratio}
-
-
 def drifts(chains: int = 8, steps: int = 1000, time_step_ps: float = 0.002) -> dict[str, float]:
     """Return the drift of the total energy of the fast and of the plain path, kJ/mol/ns a chain."""
     potential = make_potential(CHIGNOLIN)
@@ -449,10 +246,16 @@ def main() -> None:
             arguments.chains, choose_device(arguments.device), arguments.seconds
         ),
         "training": time_training(arguments.seconds, rivals),
+        "committee_of_4_s_per_step": time_committee(4, [4, 64, 256], arguments.seconds),
         "drift_kJ_per_mol_ns": drifts(),
         "sizes": time_sizes([256, 512], arguments.threads, arguments.seconds / 5),
     }
-    for name in ("chain_steps_per_s", "training", "drift_kJ_per_mol_ns"):
+    for name in (
+        "chain_steps_per_s",
+        "training",
+        "committee_of_4_s_per_step",
+        "drift_kJ_per_mol_ns",
+    ):
         console.print(f"{name}: {json.dumps(result[name])}")
     for row in result["sizes"]:
         console.print(", ".join(f"{name} {value:,.4g}" for name, value in row.items()))

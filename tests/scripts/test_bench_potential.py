@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench_potential import CHIGNOLIN, compare, main, time_training
+from bench_potential import CHIGNOLIN, compare, main, time_committee, time_training
 
 
 def test_paths_agree_and_the_ratio_is_that_of_the_rates() -> None:
@@ -22,6 +22,13 @@ def test_a_step_of_training_is_timed_without_its_rival() -> None:
     found = time_training(0.01, [])
     assert found["seconds_per_step"].keys() == {"ours"}
     assert found["ratio_to_torchmd_net"] is None
+
+
+def test_a_committee_is_timed_in_each_way() -> None:
+    found = time_committee(2, [3], 0.01)
+    assert found.keys() == {"3 frames"}
+    assert found["3 frames"].keys() == {"in turn, tables", "in turn", "batched"}
+    assert min(found["3 frames"].values()) > 0
 
 
 @pytest.mark.slow

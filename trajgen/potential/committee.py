@@ -81,8 +81,20 @@ class Committee(nn.Module):
         if not members:
             return positions_nm.new_zeros(members, frames)
         if members == 1 or (positions_nm.device.type == "cpu" and frames > CPU_BATCHED_FRAMES):
-            pairs = zip(self.members, positions_nm, strict=True)
-            return torch.stack([self._alone(*each, tabulated) for each in pairs])
+            return self.in_turn(positions_nm, tabulated)
+        return self.batched(positions_nm)
+
+    def in_turn(
+        self, positions_nm: Float[Tensor, "members frames beads 3"], tabulated: bool
+    ) -> Float[Tensor, "members frames"]:
+        """Return what ``member_energies`` does, one member after another."""
+        pairs = zip(self.members, positions_nm, strict=True)
+        return torch.stack([self._alone(*each, tabulated) for each in pairs])
+
+    def batched(
+        self, positions_nm: Float[Tensor, "members frames beads 3"]
+    ) -> Float[Tensor, "members frames"]:
+        """Return what ``member_energies`` does, as one computation batched over members."""
         each = [dict(network.named_parameters()) for network in self.members]
         stacked = {name: torch.stack([own[name] for own in each]) for name in each[0]}
         shape = self.members[0]  # all but the weights is the same for every member

@@ -1,0 +1,1 @@
+"""Parts of the script that times the potential."""
