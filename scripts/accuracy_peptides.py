@@ -78,7 +78,8 @@ def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
     def interpolate() -> dict[str, Any]:
         found, made = path_scores(
             open_model(arguments, name), judge.reference, judge.states, judge.judges, judge.other,
-            arguments.paths, settings, derive_seed(arguments.seed, "paths"), choose_progress(),
+            arguments.paths, arguments.ns_per_day, settings, derive_seed(arguments.seed, "paths"),
+            choose_progress(),
         )  # fmt: skip
         if made is not None:
             save_atom_frames(stages.folder / f"{name}-interpolation-{count}.safetensors", made)
@@ -88,7 +89,8 @@ def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
         f"{name}-round-trip", lambda: round_trip_scores(open_model(arguments, name), judge.judges)
     )
     result["upsampling"] = stages(f"{name}-upsampling-{count}", upsample)
-    result["interpolation"] = stages(f"{name}-interpolation-{count}", interpolate)
+    speed = arguments.ns_per_day
+    result["interpolation"] = stages(f"{name}-interpolation-{count}-{speed}", interpolate)
     if arguments.pictures is not None:
         draw(arguments, judge)
     return result

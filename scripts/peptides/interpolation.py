@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from peptides.sets import first_ps
 from trajgen.analysis.bridges import are_connected, sample_bridges
 from trajgen.analysis.evaluate import Reference
 from trajgen.analysis.frame_table import slow_coordinates
@@ -26,11 +27,14 @@ PATHS_OF_A_PAIR = 10
 
 def path_scores(
     surrogate: Surrogate, reference: Reference, states: StatesFit, judged_by: AtomFrames,
-    training: AtomFrames, paths: int, settings: RolloutSettings, seed: int, progress: Progress,
+    training: AtomFrames, paths: int, ns_per_day: float | None, settings: RolloutSettings,
+    seed: int, progress: Progress,
 ) -> tuple[dict[str, Any], AtomFrames | None]:  # fmt: skip
     """Generate paths between the two states that exchange most rarely; compare with dynamics.
 
-    The second result are the paths from the first pair of ends.
+    Dynamics give the paths of their own Markov model: those of the training, and, where
+    ``ns_per_day`` is given, as much of them from the start on as that makes in the time that the
+    paths took. The second result are the paths from the first pair of ends.
     """
     if states.model is None or reference.fit.model is None:
         return {"reason": states.reason or "the reference has no slow coordinates"}, None
@@ -70,14 +74,14 @@ def path_scores(
         "frames_per_s": len(made) * (length - 2) / seconds,
         "generated": _measured(path_measures(walked, transitions, pair.start, pair.end, seed)),
     }
-    of_training = macrostate_model(training, reference, states.model)
-    steps = 1 + PATH_LAGS
-    bridges = np.zeros((0, steps), dtype=np.int64)
-    if of_training is not None:
-        chances = _whole_matrix(of_training)
-        if are_connected(chances, pair.start, pair.end, steps):
-            bridges = sample_bridges(chances, pair.start, pair.end, steps, len(made), seed)
-    found["dynamics"] = _measured(path_measures(bridges, transitions, pair.start, pair.end, seed))
+    others = {"dynamics": training}
+    if ns_per_day is not None:
+        others["dynamics of equal time"] = first_ps(training, ns_per_day * 1000 * seconds / 86400)
+    for name, dynamics in others.items():
+        own_model = macrostate_model(dynamics, reference, states.model)
+        bridges = _bridges_of(own_model, pair.start, pair.end, len(made), seed)
+        measured = _measured(path_measures(bridges, transitions, pair.start, pair.end, seed))
+        found[name] = {**measured, "length_ps": (dynamics.n_frames - 1) * interval_ps}
     shown = [path for path in made[:PATHS_OF_A_PAIR] if np.isfinite(path).all()]
     if not shown:
         return found, None
@@ -99,6 +103,16 @@ def macrostate_model(
     blocks, lag = np.zeros(len(found), dtype=np.int64), reference.settings.tica_lag_frames
     counts = block_counts(found, frames.segments, blocks, model.n_macrostates, lag)
     return fit_markov(counts[0], None).model
+
+
+def _bridges_of(
+    model: MarkovModel | None, start: int, end: int, paths: int, seed: int
+) -> np.ndarray:
+    """Return paths that a model of dynamics takes, none where it has none."""
+    steps = 1 + PATH_LAGS
+    if model is not None and are_connected(chances := _whole_matrix(model), start, end, steps):
+        return sample_bridges(chances, start, end, steps, paths, seed)
+    return np.zeros((0, steps), dtype=np.int64)
 
 
 def _whole_matrix(model: MarkovModel) -> np.ndarray:
