@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -111,32 +112,56 @@ def test_a_killed_run_goes_on_to_the_same_bits(dataset: Dataset, tmp_path: Path)
     assert card(tmp_path / "whole")["curve"] == card(tmp_path / "resumed")["curve"]
 
 
-@pytest.mark.slow
-def test_two_processes_have_the_loss_curve_of_one(dataset: Dataset, tmp_path: Path):
-    settings = tiny_settings(8)
-    one = subprocess.run(
-        [sys.executable, *command(dataset, settings, tmp_path / "one")], check=False
-    )
+def launched(processes: int, arguments: list[str]) -> subprocess.Popen[bytes]:
+    """Start a training on several processes of this machine."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-    launch += ["--num_processes=2", "--num_machines=1", f"--main_process_port={port}"]
+    launch += [f"--num_processes={processes}", "--num_machines=1", f"--main_process_port={port}"]
     launch += ["--mixed_precision=no", "--dynamo_backend=no"]
-    two = subprocess.run(
-        [*launch, *command(dataset, settings, tmp_path / "two")],
-        check=False,
-        timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    return subprocess.Popen([*launch, *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+@pytest.mark.slow
+def test_several_processes_have_the_loss_curve_of_one(dataset: Dataset, tmp_path: Path):
+    settings = tiny_settings(8, batch=12)
+    one = subprocess.run(
+        [sys.executable, *command(dataset, settings, tmp_path / "one")], check=False
     )
-    assert one.returncode == two.returncode == 0
-    assert (card(tmp_path / "one")["processes"], card(tmp_path / "two")["processes"]) == (1, 2)
-    for first, second in zip(
-        card(tmp_path / "one")["curve"], card(tmp_path / "two")["curve"], strict=True
-    ):
-        assert first["step"] == second["step"]
-        assert first["train"] == pytest.approx(second["train"], rel=1e-4)
-        assert first["validation"] == pytest.approx(second["validation"], rel=1e-4)
+    assert one.returncode == 0
+    expected = card(tmp_path / "one")
+    assert expected["processes"] == 1
+    for processes in (2, 3):
+        out = tmp_path / f"by-{processes}"
+        assert launched(processes, command(dataset, settings, out)).wait(timeout=120) == 0
+        assert card(out)["processes"] == processes
+        for first, second in zip(expected["curve"], card(out)["curve"], strict=True):
+            assert first["step"] == second["step"]
+            assert first["train"] == pytest.approx(second["train"], rel=1e-4)
+            assert first["validation"] == pytest.approx(second["validation"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_that_were_killed_go_on_to_the_same_bits(dataset: Dataset, tmp_path: Path):
+    settings = tiny_settings(16)
+    whole = command(dataset, settings, tmp_path / "whole")
+    assert launched(2, whole).wait(timeout=120) == 0
+    resumed = command(dataset, settings, tmp_path / "resumed")
+    process = launched(2, resumed)
+    state = training_folder(tmp_path / "resumed") / "state.json"
+    while process.poll() is None and not state.is_file():
+        time.sleep(0.01)
+    for each in (launcher := psutil.Process(process.pid)).children(recursive=True):
+        each.kill()
+    launcher.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "resumed").exists()
+    assert launched(2, resumed).wait(timeout=120) == 0
+    assert card(tmp_path / "whole")["curve"] == card(tmp_path / "resumed")["curve"]
+    first = load_file(tmp_path / "whole" / "model.safetensors")
+    second = load_file(tmp_path / "resumed" / "model.safetensors")
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_training_ends_by_time_where_it_is_asked_to(dataset: Dataset, tmp_path: Path):

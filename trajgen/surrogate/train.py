@@ -118,9 +118,11 @@ def _run(trainer: Trainer, out: Path, identity: dict[str, Any], progress: Progre
             task.advance(status=f"loss {loss:.3f}")
             if trainer.step % training.validate_every == 0:
                 trainer.add_to_curve()
-            if trainer.step % training.save_every == 0 and trainer.accelerator.is_main_process:
-                tensors, values = trainer.state()
-                save_training_state(out, tensors, {**values, "identity": identity})
+            if trainer.step % training.save_every == 0:
+                trainer.share_loss()
+                if trainer.accelerator.is_main_process:
+                    tensors, values = trainer.state()
+                    save_training_state(out, tensors, {**values, "identity": identity})
     if trainer.loss_count:
         trainer.add_to_curve()
     if trainer.step < training.steps:

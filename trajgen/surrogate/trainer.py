@@ -164,12 +164,17 @@ class Trainer:
 
     def add_to_curve(self) -> None:
         """Note the mean training loss since the last call, and the loss of held-out windows."""
-        mean = torch.tensor(self.loss_sum / self.loss_count, device=self.accelerator.device)
-        train = float(self.accelerator.reduce(mean, "mean"))
+        self.share_loss()
+        train = self.loss_sum / self.loss_count
         row = {"step": self.step, "train": train, "validation": self._validate()}
         self.curve.append(row)
         self.accelerator.log({k: v for k, v in row.items() if v is not None}, step=self.step)
         self.loss_sum, self.loss_count = 0.0, 0
+
+    def share_loss(self) -> None:
+        """Give all processes the mean of their sums of losses: what is stored is that of one."""
+        total = torch.tensor(self.loss_sum, dtype=torch.float64, device=self.accelerator.device)
+        self.loss_sum = float(self.accelerator.reduce(total, "mean"))
 
     def save(self, out: Path, said: dict[str, Any]) -> None:
         """Write the checkpoint, with the averaged weights."""
