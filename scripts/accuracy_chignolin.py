@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ensemble_rows import cells, fit_cost, floors, heads, measured, second_half
 from rich.console import Console
 from rich.table import Table
 from run_folder import require_same_arguments
@@ -27,7 +28,6 @@ from trajgen.analysis.evaluate import (
     read_reference,
     read_samples,
 )
-from trajgen.analysis.evaluation import Evaluation
 from trajgen.analysis.frame_table import FrameTable
 from trajgen.analysis.kinetics.autocorrelation import decorrelation_time, lagged_sums
 from trajgen.analysis.kinetics.transitions import core_transitions
@@ -55,15 +55,7 @@ FOLDED_NM, UNFOLDED_NM = 0.2, 0.45
 NATIVE_CUTOFF_NM = 0.25
 #: Share of the time of a fit that the steps of the optimizer may take; the readout takes the rest.
 TRAINING_SHARE = 0.5
-#: Name, factor and unit of each column; lengths in angstrom as in published tables.
-COLUMNS = {
-    "tica_2d": (1.0, "TIC"),
-    "tica_0": (1.0, "TIC"),
-    "end_to_end": (10.0, "Å"),
-    "bond": (10.0, "Å"),
-    "angle": (1.0, "rad"),
-    "dihedral": (1.0, "rad"),
-}
+COLUMNS = ("tica_2d", "tica_0", "end_to_end", "bond", "angle", "dihedral")
 GOALS = {
     "tica_2d": "≤ 0.20", "tica_0": "≤ 0.15", "end_to_end": "≤ 0.5", "bond": "≤ 0.0020",
     "angle": "≤ 0.02", "dihedral": "≤ 0.10", "native": "0.43 to 0.53", "mirror": "≤ 0.02",
@@ -110,33 +102,6 @@ def starts_of(
     return draw_starts(frames.take(chosen), chains, derive_seed(seed, f"starts native={native}"))
 
 
-def measured(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the columns of the table."""
-    row: dict[str, Any] = {}
-    for name, (factor, _) in COLUMNS.items():
-        pooled = evaluation.distance(name).pooled
-        row[name] = None if pooled.value is None else factor * pooled.value
-        row[f"{name}_interval"] = [
-            None if end is None else factor * end for end in (pooled.low, pooled.high)
-        ]
-    for share in evaluation.shares:
-        if share.name in ("native", "mirror"):
-            row[share.name] = share.samples.value
-    return row
-
-
-def floors(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the mean distance between halves of the reference, and its own shares."""
-    row: dict[str, Any] = {}
-    for name, (factor, _) in COLUMNS.items():
-        floor = evaluation.distance(name).pooled.floor_mean
-        row[name] = None if floor is None else factor * floor
-    for share in evaluation.shares:
-        if share.name in ("native", "mirror"):
-            row[share.name] = share.reference.value
-    return row
-
-
 def motion(table: FrameTable, chains: int, steps_per_frame: int) -> dict[str, Any]:
     """Return transitions per chain and the decorrelation time of TIC 0 in steps."""
     rmsd_nm = table.features["rmsd"].values[:, 0]
@@ -150,18 +115,6 @@ def motion(table: FrameTable, chains: int, steps_per_frame: int) -> dict[str, An
         found["tica_0_decorrelation_steps"] = time_found.value
         found["tica_0_decorrelation_reason"] = time_found.reason
     return found
-
-
-def second_half(rollouts: Rollouts) -> tuple[BeadFrames, int]:
-    """Return the frames of the second half that are alive, and the number that are not."""
-    begin = rollouts.alive.shape[1] // 2
-    late = Rollouts(
-        rollouts.topology,
-        np.ascontiguousarray(rollouts.positions_nm[:, begin:]),
-        rollouts.alive[:, begin:],
-        rollouts.time_step_ps,
-    )
-    return late.to_frames(), late.n_lost
 
 
 def simulate_seed(
@@ -220,17 +173,15 @@ def measure_seed(
     """Return the numbers of both runs of a seed, and of the frames that they started from."""
     row: dict[str, Any] = {"seed": seed, "starts": {}, "runs": {}}
     card = read_json(arguments.out / f"seed-{seed}" / "potential" / "card.json")
-    readout = card["readout"] or {"wall_seconds": 0.0}
-    row["fit"] = {"steps": card["steps"], "readout": readout}
-    row["fit"]["minutes"] = (card["wall_seconds"] + readout["wall_seconds"]) / 60
+    row["fit"] = fit_cost(card)
     slowest = []
     for name, (starts, rollouts) in runs.items():
         late, lost = second_half(rollouts)
         table = read_samples(late, reference)
         begun = BeadFrames(rollouts.topology, starts, np.arange(len(starts), dtype=np.int64))
-        row["starts"][name] = measured(judge(read_samples(begun, reference), reference))
+        row["starts"][name] = measured(judge(read_samples(begun, reference), reference), COLUMNS)
         row["runs"][name] = {
-            **measured(judge(table, reference)),
+            **measured(judge(table, reference), COLUMNS),
             **motion(table, arguments.chains, arguments.save_every),
             **read_json(arguments.out / f"seed-{seed}" / "seconds.json"),
             "steps": rollouts.positions_nm.shape[1] * arguments.save_every,
@@ -248,20 +199,16 @@ def print_table(rows: list[dict[str, Any]], floor: dict[str, Any]) -> None:
     Transitions, times and what was lost are those of the second half of the runs.
     """
     shares = ["native", "mirror"]
-    heads = [f"{name} ({unit})" for name, (_, unit) in COLUMNS.items()]
-    table = Table("set", *heads, *shares, "transitions", "TIC 0 time (steps)", "fit (steps)",
-                  "fit (min)", "simulation (steps)", "simulation (s)", "lost",
+    shown = (*COLUMNS, *shares)
+    table = Table("set", *heads(COLUMNS), *shares, "transitions", "TIC 0 time (steps)",
+                  "fit (steps)", "fit (min)", "simulation (steps)", "simulation (s)", "lost",
                   "TIC 0 between runs")  # fmt: skip
 
-    def cells(row: dict[str, Any]) -> list[str]:
-        values = (row.get(name) for name in (*COLUMNS, *shares))
-        return ["-" if value is None else f"{value:.3g}" for value in values]
-
-    table.add_row("reference, halves", *cells(floor))
+    table.add_row("reference, halves", *cells(floor, shown))
     for row in rows:
         between = row.get("tica_0_between_runs")
         for name, run in row["runs"].items():
-            table.add_row(f"seed {row['seed']}, {name} starts", *cells(row["starts"][name]))
+            table.add_row(f"seed {row['seed']}, {name} starts", *cells(row["starts"][name], shown))
             steps = run.get("tica_0_decorrelation_steps")
             moved = [
                 f"{run['transitions_per_chain']:.2g}",
@@ -273,10 +220,12 @@ def print_table(rows: list[dict[str, Any]], floor: dict[str, Any]) -> None:
             ]
             lost = f"{run['share_of_frames_lost']:.2%}"
             apart = "-" if between is None else f"{between:.2g}"
-            table.add_row(f"seed {row['seed']}, from {name}", *cells(run), *moved, lost, apart)
+            table.add_row(
+                f"seed {row['seed']}, from {name}", *cells(run, shown), *moved, lost, apart
+            )
     table.add_row(
         "goal",
-        *(GOALS[name] for name in (*COLUMNS, *shares)),
+        *(GOALS[name] for name in shown),
         "",
         "",
         "",
@@ -322,7 +271,7 @@ def main() -> None:
     result: dict[str, Any] = {"arguments": {k: str(v) for k, v in vars(arguments).items()}}
     for name, against in judged_by.items():
         known = read_reference(against, settings, 0, structure_nm)
-        itself = floors(judge(read_samples(against, known), known))
+        itself = floors(judge(read_samples(against, known), known), COLUMNS)
         rows = [measure_seed(seed, found, known, arguments) for seed, found in runs.items()]
         Console().print(f"reference: {name}, {against.n_frames} frames")
         print_table(rows, itself)

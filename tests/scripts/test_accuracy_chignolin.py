@@ -9,13 +9,12 @@ import pytest
 from accuracy_chignolin import (
     COLUMNS,
     NATIVE_CUTOFF_NM,
-    floors,
     import_reference,
     measure_seed,
     print_table,
-    second_half,
     starts_of,
 )
+from ensemble_rows import floors, second_half
 
 from trajgen.analysis.evaluate import EvaluationSettings, judge, read_reference, read_samples
 from trajgen.analysis.nativeness import native_distances
@@ -81,7 +80,7 @@ def test_the_table_has_all_that_a_reader_needs(
     assert run["steps"] == FRAMES * 200
     assert run["share_of_frames_lost"] == 5 / (CHAINS * FRAMES // 2)
     assert {*COLUMNS, "native", "mirror", "transitions_per_chain"} <= run.keys()
-    itself = floors(judge(read_samples(frames, known), known))
+    itself = floors(judge(read_samples(frames, known), known), COLUMNS)
     # Shares of the weighted data, as they were measured by others.
     assert itself["native"] == pytest.approx(0.49, abs=0.01)
     assert itself["mirror"] == pytest.approx(0.009, abs=0.001)
