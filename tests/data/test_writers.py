@@ -8,6 +8,7 @@ import mdtraj
 import numpy as np
 import pytest
 
+from trajgen.data import writers
 from trajgen.data.readers import read_bead_structure, read_starts
 from trajgen.data.records import Rollouts
 from trajgen.data.sources import open_samples, read_all, read_trajectory
@@ -80,6 +81,23 @@ def test_frames_after_a_gap_keep_their_times(
     read = mdtraj.load(file) if top is None else mdtraj.load(file, top=top)
     np.testing.assert_allclose(read.time, [0.0, 2.5, 7.5, 10.0, 12.5])
     assert read_trajectory(file, top).time_step_ps is None
+
+
+@pytest.mark.parametrize("suffix", [".xtc", ".trr", ".dcd", ".nc", ".h5"])
+def test_a_file_does_not_tell_the_pieces_that_it_was_written_in(
+    tmp_path: Path, rollouts: Rollouts, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = write_rollouts(tmp_path / f"whole{suffix}", rollouts, {})
+    monkeypatch.setattr(writers, "PIECE_FRAMES", 2)
+    pieces = write_rollouts(tmp_path / f"pieces{suffix}", rollouts, {})
+    if suffix in (".xtc", ".trr"):
+        assert whole[0].read_bytes() == pieces[0].read_bytes()
+    first, second = (
+        mdtraj.load(files[0], **({} if suffix == ".h5" else {"top": files[0].parent / top}))
+        for files, top in ((whole, "whole.pdb"), (pieces, "pieces.pdb"))
+    )
+    np.testing.assert_array_equal(first.xyz, second.xyz)
+    np.testing.assert_array_equal(first.time, second.time)
 
 
 @pytest.mark.parametrize("chains", [1, 2])

@@ -9,7 +9,7 @@ import os
 import struct
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,8 @@ STEP_TOLERANCE = 1e-3
 
 #: Formats written by C code, which does not notice that the last bytes found no room.
 _C_SUFFIXES = (".xtc", ".trr", ".dcd")
+#: Formats that are written piece by piece; of the others all pieces are in memory at once.
+_STREAMED_SUFFIXES = (".xtc", ".trr")
 
 #: What mdtraj raises on files that are cut, damaged, or not of the topology.
 _READ_ERRORS = (
@@ -341,8 +343,10 @@ def _silent_streams() -> Iterator[None]:
         os.close(null)
 
 
-def save_trajectory(path: Path, trajectory: mdtraj.Trajectory) -> None:
-    """Write a trajectory; the frame count is read back where a writer may fail silently.
+def save_trajectory(path: Path, pieces: Iterable[mdtraj.Trajectory]) -> None:
+    """Write the pieces of a trajectory, which are asked for one after another.
+
+    The frame count is read back where a writer may fail silently.
 
     Raises:
         WorkError: the file did not reach the disk whole.
@@ -350,8 +354,13 @@ def save_trajectory(path: Path, trajectory: mdtraj.Trajectory) -> None:
     try:
         with _silent_streams(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            trajectory.save(str(path))
-            written = trajectory.n_frames
+            if path.suffix.lower() in _STREAMED_SUFFIXES:
+                frames = _stream(path, pieces)
+            else:
+                whole = mdtraj.join(list(pieces))
+                frames = whole.n_frames
+                whole.save(str(path))
+            written = frames
             if path.suffix.lower() in _C_SUFFIXES:
                 with mdtraj.open(str(path)) as file:
                     written = len(file)
@@ -361,8 +370,18 @@ def save_trajectory(path: Path, trajectory: mdtraj.Trajectory) -> None:
         raise WorkError(f"{path} could not be written ({error}); is the disk full?") from error
     except _READ_ERRORS as error:
         raise WorkError(f"{path} could not be written ({error}); is the disk full?") from error
-    if written != trajectory.n_frames:
+    if written != frames:
         raise WorkError(
-            f"{path} holds {written} of {trajectory.n_frames} frames after writing; "
-            "is the disk full?"
+            f"{path} holds {written} of {frames} frames after writing; is the disk full?"
         )
+
+
+def _stream(path: Path, pieces: Iterable[mdtraj.Trajectory]) -> int:
+    """Write pieces as they come; return the number of their frames."""
+    frames = 0
+    with mdtraj.open(str(path), "w") as file:
+        for piece in pieces:
+            steps = np.arange(frames, frames + piece.n_frames)
+            file.write(piece.xyz, time=piece.time, step=steps, box=piece.unitcell_vectors)
+            frames += piece.n_frames
+    return frames

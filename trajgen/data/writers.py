@@ -7,8 +7,8 @@ their times, with one topology (``GEN.pdb``; of beads C-alpha atoms and CONECT r
 ``time_step_ps``, ``time_step_cg_ps`` of coarse-grained dynamics, or none. ``GEN_lost.npz`` has the
 last good frames of chains that failed, where they are known, in the form of a file of starts.
 
-Positions that lie in a file stay there: ``.npz`` takes them in small pieces, the formats of mdtraj
-a chain at a time, ``.safetensors`` all at once.
+Positions that lie in a file stay there: ``.npz``, ``.xtc`` and ``.trr`` take them in small pieces,
+the other formats of mdtraj a chain at a time, ``.safetensors`` all at once.
 """
 
 import json
@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 #: Formats that hold all chains in one file.
 _ARRAY_SUFFIXES = (".npz", ".safetensors")
+#: Frames that are handed to a writer at once.
+PIECE_FRAMES = 1000
 
 
 def prepare_output(path: Path, chains: int) -> list[Path]:
@@ -129,7 +131,7 @@ def write_pdb(
 ) -> None:
     """Write frames as the models of a PDB file; beads are C-alpha atoms with CONECT records."""
     made = mdtraj_topology(topology)
-    save_trajectory(path, mdtraj.Trajectory(positions_nm, made, time=times_ps))
+    save_trajectory(path, [mdtraj.Trajectory(positions_nm, made, time=times_ps)])
     if isinstance(topology, BeadTopology):
         _add_bonds(path, topology)
 
@@ -202,13 +204,16 @@ def _write_chains(files: list[Path], temporary: dict[Path, Path], rollouts: Roll
     step = next(iter(_time_step(rollouts).values()), 1.0)
     for chain, file in enumerate(files):
         if file in temporary:
-            kept = rollouts.positions_nm[chain, rollouts.alive[chain]]
-            times = np.flatnonzero(rollouts.alive[chain]) * step
+            alive = np.flatnonzero(rollouts.alive[chain])
             if file.suffix.lower() == ".pdb":
-                write_pdb(temporary[file], rollouts.topology, kept, times)
+                kept = rollouts.positions_nm[chain, alive]
+                write_pdb(temporary[file], rollouts.topology, kept, alive * step)
             else:
-                made = mdtraj.Trajectory(kept, topology, time=times)
-                save_trajectory(temporary[file], made)
+                pieces = (
+                    mdtraj.Trajectory(rollouts.positions_nm[chain, part], topology, part * step)
+                    for part in np.array_split(alive, max(1, len(alive) // PIECE_FRAMES))
+                )
+                save_trajectory(temporary[file], pieces)
 
 
 def _add_bonds(path: Path, topology: BeadTopology) -> None:
