@@ -218,6 +218,15 @@ def test_stiff_bonds_ask_for_a_shorter_time_step(make_potential, caplog):
     assert EnsembleSettings(time_step_ps=0.01).chosen_time_step_ps(potential) == 0.01
 
 
+def test_a_safe_time_step_stays_safe_in_single_precision(make_potential, caplog):
+    potential = make_potential("GYDPET").double()
+    for stiffness in np.linspace(2e5, 3e5, 20):
+        potential.double().priors.bond.stiffness.fill_(stiffness)
+        safe_ps = EnsembleSettings().chosen_time_step_ps(potential)
+        warn_before(potential.float(), SimulationSettings(time_step_ps=safe_ps))
+    assert caplog.text == ""
+
+
 def test_the_card_tells_of_it_and_the_last_average_is_kept(tmp_path):
     dataset = write_dataset(tmp_path / "data", labelled_frames())
     card = read_json(fit_potential(dataset, tmp_path / "out", matching(), 3, CPU) / "card.json")
