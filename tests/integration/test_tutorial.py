@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from al.molecule.pdb_file import read_structure
+
 nbformat = pytest.importorskip("nbformat", reason="nbformat is part of the dev extras")
 nbclient = pytest.importorskip("nbclient", reason="nbclient is part of the dev extras")
 
@@ -34,6 +36,20 @@ def test_the_stored_notebook_holds_its_results_and_nothing_of_a_machine():
     assert not any(place in text for text in texts for place in ("/home", "/tmp", "/work"))
 
 
+def test_it_begins_from_a_pdb_file(tmp_path):
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    (text,) = re.findall(r'PDB = """\\\n(.*?)"""', code[1], re.DOTALL)
+    (tmp_path / "peptide.pdb").write_text(text)
+    structure = read_structure(tmp_path / "peptide.pdb")
+    residues = [residue.name for residue in structure.topology.residues()]
+    assert residues == ["ACE", *["ALA"] * 5, "NME"]
+    assert len(structure.positions_nm) == text.count("ATOM") + text.count("HETATM") == 30
+    (system,) = [source for source in code if "SystemSettings(" in source]
+    assert "pdb=str(peptide)" in system
+    assert "sequence=" not in system
+
+
 @pytest.mark.slow
 def test_the_notebook_runs_to_its_end(tmp_path, monkeypatch):
     monkeypatch.setenv("TRAJGEN_THREADS", "1")
@@ -52,6 +68,8 @@ def test_the_notebook_runs_to_its_end(tmp_path, monkeypatch):
     ).execute()
     assert pictures_of(notebook) == 1
     printed = "".join(output.get("text", "") for output in outputs_of(notebook))
+    assert "62 atoms with hydrogens" in printed
+    assert "the same forces on the beads: True" in printed
     assert "0 frames lost of 12800" in printed
     # The surface has numbers beside it: the distance of its dihedrals from those of the data.
     assert re.search(r"dihedral +\d\.\d{4} rad, floor \d\.\d{4}", printed)
