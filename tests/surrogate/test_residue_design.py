@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command import succeed
+from command import succeed, trajgen
 from test_forward import SETTINGS, STARTS
 from toy_chain import LAG_PS, tiny_settings, wobbling_chain
 
@@ -17,6 +17,7 @@ from trajgen.data.store import Dataset, DatasetHeader
 from trajgen.data.topology import BeadTopology
 from trajgen.data.writers import write_structure
 from trajgen.errors import InputError
+from trajgen.surrogate import canvas
 from trajgen.surrogate.checkpoints import load_surrogate
 from trajgen.surrogate.conditioning import TASKS, TaskSettings
 from trajgen.surrogate.design import LETTERS, design
@@ -60,7 +61,7 @@ def test_a_residue_is_told_by_how_the_others_move(tmp_path: Path):
         surrogate = load_surrogate(model, CPU, tmp_path / f"{letter}.pdb")
         found = design(surrogate, frames, KNOWN, 24, LAG_PS, SETTINGS, 1)
         assert found.chances.shape == (24, 1, 20)
-        np.testing.assert_allclose(found.chances.sum(axis=-1), 1)
+        np.testing.assert_allclose(found.chances.sum(axis=-1), 1, rtol=1e-6)
         assert found.chances[:, 0, LETTERS.index(letter)].mean() > 0.6
         assert found.sequences("GYXPE").count(f"GY{letter}PE") > 14
         hidden = frames.copy()
@@ -69,24 +70,63 @@ def test_a_residue_is_told_by_how_the_others_move(tmp_path: Path):
         assert np.array_equal(found.chances, again.chances)
 
 
-def test_the_command_writes_sequences_and_chances(tmp_path: Path):
-    model = trained(tmp_path, 2)
+@pytest.fixture(scope="module")
+def barely_trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("design"), 2)
+
+
+def ask(model: Path, folder: Path, samples: int) -> tuple[object, ...]:
+    """Write a trajectory, and return the words of a command that asks for designs from it."""
     topology = BeadTopology.from_residues(RESIDUES["W"])
-    write_structure(tmp_path / "a.pdb", topology, chains("W", 9)[0])
+    write_structure(folder / "a.pdb", topology, chains("W", 9)[0])
     np.savez(
-        tmp_path / "t.npz", positions=chains("W", 9)[None], time_step_ps=LAG_PS,
+        folder / "t.npz", positions=chains("W", 9)[None], time_step_ps=LAG_PS,
         topology=json.dumps(topology.to_dict()),
     )  # fmt: skip
-    said = succeed(
-        "generate", "design", model, "--known", tmp_path / "t.npz", "--topology",
-        tmp_path / "a.pdb", "--residues", "1-2,4-5", "--samples", 8, "--device", "cpu", "--out",
-        tmp_path / "designs.json",
-    ).out  # fmt: skip
+    return (
+        "generate", "design", model, "--known", folder / "t.npz", "--topology", folder / "a.pdb",
+        "--residues", "1-2,4-5", "--samples", samples, "--device", "cpu", "--set", "batch=2",
+        "--out", folder / "designs.json",
+    )  # fmt: skip
+
+
+def test_the_command_writes_sequences_and_chances(barely_trained: Path, tmp_path: Path):
+    said = succeed(*ask(barely_trained, tmp_path, 8)).out
     values = json.loads((tmp_path / "designs.json").read_text())
     assert sum(row["designs"] for row in values["sequences"]) == 8
     assert list(values["chances"]) == ["3"]
     assert values["sequences"][0]["sequence"] in said
     assert "model_sha256" in values
+    assert not (tmp_path / "designs.json.generation").exists()
+
+
+def test_a_killed_command_goes_on_to_the_same_designs(
+    barely_trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    succeed(*ask(barely_trained, whole, 8))
+    monkeypatch.setattr(canvas, "STORE_SECONDS", 0.0)
+    looks, calls = Surrogate.residue_types, 0
+
+    def counted(self: Surrogate, *arguments: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return looks(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Surrogate, "residue_types", counted)
+    assert trajgen(*ask(barely_trained, killed, 8)).code != 0
+    assert (killed / "designs.json.generation" / "chances.f32").is_file()
+    succeed(*ask(barely_trained, killed, 8))
+    assert calls == 3 + 2  # two of the four batches were done before the kill, and not again
+    first, second = (
+        json.loads((folder / "designs.json").read_text()) for folder in (whole, killed)
+    )
+    assert first["chances"] == second["chances"]
+    assert first["sequences"] == second["sequences"]
 
 
 def test_bad_requests_are_refused_with_what_is_wanted(surrogate: Surrogate):

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trajgen.cli.options import Config, Device, Seed, Sets, Temperature
-from trajgen.cli.output import provenance
 from trajgen.cli.surrogate_io import (
     Request,
     digest_of,
@@ -283,36 +282,42 @@ def design_command(
     """
     from collections import Counter
 
-    from trajgen.files import require_output, write_json
+    from trajgen.files import read_json, require_output, write_json
     from trajgen.surrogate.design import LETTERS, design
+    from trajgen.work_folder import WorkFolder
 
     surrogate, settings = open_surrogate(
         model, topology or known, config, sets, temperature, device
     )
     given = read_known(known, topology, surrogate)
     interval = interval_ps_of(interval_ps, given, known)
-    require_output(out)
     mask = read_residues(residues, surrogate.beads.n_beads)
-    made = design(
-        surrogate, given.positions_nm, mask, samples, interval, settings, seed, choose_progress()
-    )
-    counts = Counter(made.sequences(surrogate.beads.sequence)).most_common()
-    values = {"known": str(known), "residues": residues, **settings.model_dump(mode="json")}
-    chances = made.chances.mean(axis=0)
-    write_json(
-        out,
-        {
+    asked = {"known": known, "residues": residues, "samples": samples, "interval_ps": interval}
+    request = Request("design", model, surrogate, settings, seed, asked, [given.positions_nm])
+    folder = WorkFolder(out, request.identity(), "generation")
+    if not folder.finished:
+        require_output(out)
+        made = design(
+            surrogate, given.positions_nm, mask, samples, interval, settings, seed,
+            choose_progress(), folder,
+        )  # fmt: skip
+        counts = Counter(made.sequences(surrogate.beads.sequence)).most_common()
+        chances = made.chances.mean(axis=0)
+        values = {
+            "files": [out.name],
             "sequences": [{"sequence": name, "designs": count} for name, count in counts],
             "amino_acids": LETTERS,
             "chances": {
                 str(place + 1): chances[row].tolist()
                 for row, place in enumerate(made.residues.nonzero()[0])
             },
-            **provenance("generate design", model, seed, values),
-        },
-    )
-    for name, count in counts[:10]:
-        typer.echo(f"{name}  {count} of {samples}")
+            **request.provenance(),
+        }
+        with folder.publishing([out]):
+            write_json(out, values)
+    folder.remove()
+    for row in read_json(out)["sequences"][:10]:
+        typer.echo(f"{row['sequence']}  {row['designs']} of {samples}")
 
 
 def ensemble_command(

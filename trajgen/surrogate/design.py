@@ -15,6 +15,7 @@ from trajgen.errors import InputError
 from trajgen.progress import SILENT, Progress
 from trajgen.residues import BEAD_TYPES, ONE_LETTER
 from trajgen.seeding import derive_seed, torch_generator
+from trajgen.surrogate.canvas import StepwiseValues
 from trajgen.surrogate.completing import (
     RolloutSettings,
     checked_frames,
@@ -23,6 +24,7 @@ from trajgen.surrogate.completing import (
 )
 from trajgen.surrogate.conditioning import require_known_residues
 from trajgen.surrogate.surrogate import Surrogate, WindowTimes
+from trajgen.work_folder import WorkFolder
 
 #: One-letter codes in the order of the columns of chances.
 LETTERS = "".join(ONE_LETTER[name] for name in BEAD_TYPES)
@@ -60,6 +62,7 @@ def design(
     settings: RolloutSettings,
     seed: int,
     progress: Progress = SILENT,
+    work: WorkFolder | None = None,
 ) -> Designs:
     """Design the residues that are not known.
 
@@ -75,6 +78,7 @@ def design(
         settings: how the windows are sampled.
         seed: base of the noise.
         progress: told of each batch of designs.
+        work: where the chances lie until all are there; None for memory.
 
     Raises:
         InputError: fewer residues are known than say how a frame lies, or all are; frames that are
@@ -95,15 +99,17 @@ def design(
     begins = np.arange(0, len(given) - length + 1, max(length - 1, 1))
     shown = torch.from_numpy(residues)
     known = shown.expand(length, -1)
-    chances = []
-    with progress.task("design", total=samples) as task:
-        for numbers in torch.arange(samples).split(settings.batch):
+    stored = StepwiseValues("chances", (samples, int((~shown).sum()), len(LETTERS)), work)
+    done_before = min(stored.done * settings.batch, samples)
+    with progress.task("design", total=samples, done=done_before) as task:
+        for numbers in stored.to_do(torch.arange(samples).split(settings.batch)):
             first = torch.from_numpy(begins[numbers.numpy() % len(begins)])
             windows = given[first[:, None] + torch.arange(length)]
             seeds = [derive_seed(seed, "design", index=int(number)) for number in numbers]
-            chances.append(_looks(surrogate, windows, known, ~shown, lag_ps, seeds, settings))
+            looks = _looks(surrogate, windows, known, ~shown, lag_ps, seeds, settings)
+            stored.values[numbers] = looks.float()
             task.advance(len(numbers))
-    return Designs(~residues, np.concatenate(chances))
+    return Designs(~residues, stored.values.numpy())
 
 
 def _looks(
@@ -114,7 +120,7 @@ def _looks(
     lag_ps: float,
     seeds: list[int],
     settings: RolloutSettings,
-) -> np.ndarray:
+) -> Float[torch.Tensor, "windows designed 20"]:
     """Return the chances of the amino acids of the hidden residues of windows."""
     device, count = surrogate.device, len(windows_nm)
     shape = (*known.shape, surrogate.channels)
@@ -132,4 +138,4 @@ def _looks(
     )
     # Type 0 is that of no amino acid.
     chances = torch.softmax(logits[..., 1:].double(), dim=-1)
-    return chances[:, hidden].cpu().numpy()
+    return chances[:, hidden].cpu()
