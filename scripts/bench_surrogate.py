@@ -39,10 +39,11 @@ from trajgen.device import choose_device, fix_threads, products_in
 from trajgen.files import write_json
 from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.conditioning import TaskSettings, forward_mask
+from trajgen.surrogate.encoded_windows import Molecule
 from trajgen.surrogate.forward import forward
 from trajgen.surrogate.objective import ask, draw_batch, window_losses
 from trajgen.surrogate.resolutions import AllHeavyAtoms
-from trajgen.surrogate.surrogate import Molecule, Surrogate, SurrogateSettings
+from trajgen.surrogate.surrogate import Surrogate, SurrogateSettings
 from trajgen.surrogate.tokens import (
     TokenScale,
     channels_in_use,

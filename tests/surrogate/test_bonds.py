@@ -3,8 +3,9 @@ from toy_chain import LAG_PS, TOPOLOGY, wobbling_chain
 
 from trajgen.surrogate.bonds import project_bonds
 from trajgen.surrogate.conditioning import forward_mask
+from trajgen.surrogate.encoded_windows import WindowTimes
 from trajgen.surrogate.sampler import SamplerSettings
-from trajgen.surrogate.surrogate import Surrogate, WindowTimes
+from trajgen.surrogate.surrogate import Surrogate
 
 BONDS = torch.tensor(TOPOLOGY.bonds)
 

@@ -31,6 +31,7 @@ from trajgen.geometry.superposition import rmsd
 from trajgen.surrogate.checkpoints import load_surrogate
 from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.conditioning import forward_mask
+from trajgen.surrogate.encoded_windows import WindowTimes, encode_windows
 from trajgen.surrogate.ensemble import ensemble
 from trajgen.surrogate.filling import interpolate, upsample
 from trajgen.surrogate.forward import forward
@@ -38,7 +39,7 @@ from trajgen.surrogate.inpaint import inpaint
 from trajgen.surrogate.ranking import ranked
 from trajgen.surrogate.resolutions import AllHeavyAtoms, chain_runs
 from trajgen.surrogate.sampler import SamplerSettings
-from trajgen.surrogate.surrogate import Surrogate, WindowTimes, encode_windows
+from trajgen.surrogate.surrogate import Surrogate
 from trajgen.surrogate.tokens import (
     FRAME_CHANNELS,
     channels_in_use,

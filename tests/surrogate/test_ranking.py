@@ -9,9 +9,10 @@ from test_filling import any_lag
 from test_forward import SETTINGS, STARTS
 from toy_chain import LAG_PS, TOPOLOGY
 
+from trajgen.surrogate.encoded_windows import WindowTimes
 from trajgen.surrogate.filling import interpolate
 from trajgen.surrogate.ranking import ranked, score_path
-from trajgen.surrogate.surrogate import Surrogate, WindowTimes
+from trajgen.surrogate.surrogate import Surrogate
 from trajgen.surrogate.tokens import channel_count
 
 

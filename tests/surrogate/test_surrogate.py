@@ -10,8 +10,9 @@ from trajgen.geometry.rotations import random_rotations
 from trajgen.geometry.superposition import rmsd
 from trajgen.surrogate.checkpoints import load_surrogate, save_surrogate
 from trajgen.surrogate.conditioning import forward_mask, interpolate_mask
+from trajgen.surrogate.encoded_windows import WindowTimes
 from trajgen.surrogate.sampler import SamplerSettings
-from trajgen.surrogate.surrogate import Surrogate, WindowTimes
+from trajgen.surrogate.surrogate import Surrogate
 from trajgen.surrogate.tokens import channel_count
 
 BEADS = TOPOLOGY.n_beads

@@ -35,10 +35,10 @@ from trajgen.surrogate import trainer
 from trajgen.surrogate.checkpoints import load_surrogate
 from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.conditioning import TaskSettings, forward_mask
+from trajgen.surrogate.encoded_windows import WindowTimes, encode_windows
 from trajgen.surrogate.ensemble import ensemble
 from trajgen.surrogate.forward import forward
 from trajgen.surrogate.objective import window_losses
-from trajgen.surrogate.surrogate import WindowTimes, encode_windows
 from trajgen.surrogate.survey import typical_frame
 from trajgen.surrogate.train import train_surrogate
 from trajgen.surrogate.training_settings import TrainSettings

@@ -10,12 +10,9 @@ from trajgen.geometry.frames import RigidFrames
 from trajgen.geometry.rotations import random_rotations
 from trajgen.residues import N_BEAD_TYPES
 from trajgen.surrogate import layers
+from trajgen.surrogate.encoded_windows import WindowTimes, encode_windows
 from trajgen.surrogate.key_frame import pair_features
-from trajgen.surrogate.surrogate import (
-    Surrogate,
-    WindowTimes,
-    encode_windows,
-)
+from trajgen.surrogate.surrogate import Surrogate
 from trajgen.surrogate.tokens import channel_count, template_shown
 from trajgen.surrogate.transformer import DIMENSIONS, TrajectoryTransformer, WindowInputs
 

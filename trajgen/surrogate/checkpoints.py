@@ -22,9 +22,10 @@ from trajgen.geometry.internal import distances
 from trajgen.residues import standard_name
 from trajgen.settings import parse_settings
 from trajgen.surrogate.bead_chain import BeadChain
+from trajgen.surrogate.encoded_windows import Molecule
 from trajgen.surrogate.resolutions import AllHeavyAtoms, AlphaCarbons, Resolution
 from trajgen.surrogate.similar_residues import with_geometry_of_similar
-from trajgen.surrogate.surrogate import Molecule, Surrogate, SurrogateSettings
+from trajgen.surrogate.surrogate import Surrogate, SurrogateSettings
 from trajgen.surrogate.tokens import TokenScale
 from trajgen.surrogate.transformer import DIMENSIONS, TrajectoryTransformer
 from trajgen.surrogate.whitening import Springs, second_neighbours

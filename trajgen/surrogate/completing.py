@@ -13,8 +13,9 @@ from trajgen.errors import InputError
 from trajgen.geometry.validity import check_chain
 from trajgen.seeding import torch_generator
 from trajgen.surrogate.conditioning import KNOWN_START, MOST_CONTEXT
+from trajgen.surrogate.encoded_windows import WindowTimes
 from trajgen.surrogate.sampler import SamplerSettings
-from trajgen.surrogate.surrogate import Surrogate, WindowTimes
+from trajgen.surrogate.surrogate import Surrogate
 
 #: A lag may lie outside the trained ones by this factor.
 LAG_MARGIN = 1.1

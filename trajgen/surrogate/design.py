@@ -23,7 +23,8 @@ from trajgen.surrogate.completing import (
     require_task,
 )
 from trajgen.surrogate.conditioning import require_known_residues
-from trajgen.surrogate.surrogate import Surrogate, WindowTimes
+from trajgen.surrogate.encoded_windows import WindowTimes
+from trajgen.surrogate.surrogate import Surrogate
 from trajgen.work_folder import WorkFolder
 
 #: One-letter codes in the order of the columns of chances.

@@ -12,7 +12,7 @@ from trajgen.errors import InputError
 from trajgen.progress import SILENT, Progress
 from trajgen.seeding import derive_seed
 from trajgen.surrogate.canvas import Canvas
-from trajgen.surrogate.chaining import chained_windows, frames_done
+from trajgen.surrogate.chaining import ChainedWindow, chained_windows, frames_done
 from trajgen.surrogate.completing import (
     RolloutSettings,
     checked_frames,
@@ -69,7 +69,7 @@ def forward(
         raise InputError(
             f"frames is {frames}; wanted are at least {known + 1}, the start and one more"
         )
-    residues, length = surrogate.beads.n_beads, surrogate.settings.window_frames
+    length = surrogate.settings.window_frames
     canvas = Canvas(replicas, frames, sites, work)
     positions = canvas.positions_nm
     positions[:, :known] = starts
@@ -77,25 +77,40 @@ def forward(
     done_before = frames_done(windows, canvas.done, frames)
     with progress.task("roll out", total=frames - known, done=done_before - known) as task:
         for window in canvas.to_do(windows):
-            first, done, end = window.first, window.done, window.end
-            going = torch.nonzero(positions[:, done - 1].isfinite().flatten(1).all(dim=1)).flatten()
-            block = torch.full((replicas, length - (done - first), sites, 3), torch.nan)
-            if len(going):
-                shared = done - first
-                given = torch.zeros(len(going), length, sites, 3)
-                given[:, :shared] = positions[going, first:done]
-                seeds = [derive_seed(seed, "forward", window.number, int(row)) for row in going]
-                mask, places = forward_mask(length, residues, shared), torch.arange(length)
-                new = complete_windows(surrogate, given, mask, places, lag_ps, seeds, settings)
-                intact = intact_frames(surrogate, new)[:, shared:].int().cumprod(dim=1).bool()
-                block[going] = torch.where(intact[..., None, None], new[:, shared:], torch.nan)
-            positions[:, done:end] = block[:, : end - done]
-            task.advance(end - done)
+            block = _continued(surrogate, positions, window, lag_ps, settings, seed)
+            positions[:, window.done : window.end] = block[:, : window.end - window.done]
+            task.advance(window.end - window.done)
     alive = canvas.finite()
     lost = int((~alive[:, -1]).sum())
     if lost:
         logger.warning("%d of %d replicas fell apart and were frozen", lost, replicas)
     return Rollouts(surrogate.topology, positions.numpy(), alive.numpy(), lag_ps)
+
+
+def _continued(
+    surrogate: Surrogate,
+    positions_nm: Float[Tensor, "replicas frames sites 3"],
+    window: ChainedWindow,
+    lag_ps: float,
+    settings: RolloutSettings,
+    seed: int,
+) -> Float[Tensor, "replicas new sites 3"]:
+    """Return the frames that a window adds to each replica, NaN from where one came apart."""
+    first, done = window.first, window.done
+    going = torch.nonzero(positions_nm[:, done - 1].isfinite().flatten(1).all(dim=1)).flatten()
+    residues, length = surrogate.beads.n_beads, surrogate.settings.window_frames
+    replicas, _, sites = positions_nm.shape[:3]
+    shared = done - first
+    block = torch.full((replicas, length - shared, sites, 3), torch.nan)
+    if len(going):
+        given = torch.zeros(len(going), length, sites, 3)
+        given[:, :shared] = positions_nm[going, first:done]
+        seeds = [derive_seed(seed, "forward", window.number, int(row)) for row in going]
+        mask, places = forward_mask(length, residues, shared), torch.arange(length)
+        new = complete_windows(surrogate, given, mask, places, lag_ps, seeds, settings)
+        intact = intact_frames(surrogate, new)[:, shared:].int().cumprod(dim=1).bool()
+        block[going] = torch.where(intact[..., None, None], new[:, shared:], torch.nan)
+    return block
 
 
 def _histories(

@@ -17,14 +17,10 @@ from trajgen.surrogate.conditioning import (
     draw_masks,
     uneven_times,
 )
+from trajgen.surrogate.encoded_windows import Molecule, WindowTimes, encode_windows
 from trajgen.surrogate.interpolant import path_point
 from trajgen.surrogate.resolutions import Resolution
-from trajgen.surrogate.surrogate import (
-    Molecule,
-    SurrogateSettings,
-    WindowTimes,
-    encode_windows,
-)
+from trajgen.surrogate.surrogate import SurrogateSettings
 from trajgen.surrogate.tokens import channel_count
 from trajgen.surrogate.transformer import WindowInputs
 from trajgen.surrogate.window_source import Places, WindowSource

@@ -12,8 +12,9 @@ from trajgen.data.records import Rollouts
 from trajgen.geometry.validity import check_chain
 from trajgen.seeding import derive_seed, torch_generator
 from trajgen.surrogate.completing import RolloutSettings
+from trajgen.surrogate.encoded_windows import WindowTimes
 from trajgen.surrogate.filling_plan import filling_plan
-from trajgen.surrogate.surrogate import Surrogate, WindowTimes
+from trajgen.surrogate.surrogate import Surrogate
 
 #: Windows that are judged at once: their gradients take much more memory than their generation.
 WINDOWS_AT_ONCE = 4

@@ -18,8 +18,9 @@ from trajgen.data.windows import Runs
 from trajgen.errors import InputError
 from trajgen.surrogate.balance import start_weights
 from trajgen.surrogate.conditioning import TaskSettings
+from trajgen.surrogate.encoded_windows import Molecule
 from trajgen.surrogate.resolutions import AllHeavyAtoms, AlphaCarbons, Resolution
-from trajgen.surrogate.surrogate import Molecule, SurrogateSettings
+from trajgen.surrogate.surrogate import SurrogateSettings
 from trajgen.surrogate.survey import MEASURED_FRAMES, Survey, evenly, survey
 from trajgen.surrogate.tokens import TokenScale
 from trajgen.surrogate.window_source import WindowPool, WindowSource

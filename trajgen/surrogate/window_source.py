@@ -11,7 +11,7 @@ from trajgen.data.stored_positions import StoredPositions
 from trajgen.data.windows import Runs, Shifts
 from trajgen.errors import InputError
 from trajgen.surrogate.conditioning import KNOWN_START, TaskSettings
-from trajgen.surrogate.surrogate import WindowTimes
+from trajgen.surrogate.encoded_windows import WindowTimes
 
 
 @dataclass(frozen=True)
