@@ -14,7 +14,12 @@ from trajgen.data.records import Rollouts
 from trajgen.data.sources import open_samples, read_all, read_trajectory
 from trajgen.data.starts import draw_starts, repeat_starts
 from trajgen.data.topology import BeadTopology
-from trajgen.data.writers import prepare_output, write_rollouts, write_structure
+from trajgen.data.writers import (
+    mdtraj_topology,
+    prepare_output,
+    write_rollouts,
+    write_structure,
+)
 from trajgen.errors import InputError, WorkError
 
 TOPOLOGY = BeadTopology.from_residues(("GLY", "TYR", "ASP"))
@@ -83,21 +88,19 @@ def test_frames_after_a_gap_keep_their_times(
     assert read_trajectory(file, top).time_step_ps is None
 
 
-@pytest.mark.parametrize("suffix", [".xtc", ".trr", ".dcd", ".nc", ".h5"])
+@pytest.mark.parametrize("suffix", [".xtc", ".trr"])
+@pytest.mark.parametrize("piece_frames", [2, 3, 100])
 def test_a_file_does_not_tell_the_pieces_that_it_was_written_in(
-    tmp_path: Path, rollouts: Rollouts, suffix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = write_rollouts(tmp_path / f"whole{suffix}", rollouts, {})
-    monkeypatch.setattr(writers, "PIECE_FRAMES", 2)
-    pieces = write_rollouts(tmp_path / f"pieces{suffix}", rollouts, {})
-    if suffix in (".xtc", ".trr"):
-        assert whole[0].read_bytes() == pieces[0].read_bytes()
-    first, second = (
-        mdtraj.load(files[0], **({} if suffix == ".h5" else {"top": files[0].parent / top}))
-        for files, top in ((whole, "whole.pdb"), (pieces, "pieces.pdb"))
-    )
-    np.testing.assert_array_equal(first.xyz, second.xyz)
-    np.testing.assert_array_equal(first.time, second.time)
+    tmp_path: Path, rollouts: Rollouts, suffix: str, piece_frames: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The bytes are those of mdtraj's own writer, which takes all frames at once."""
+    monkeypatch.setattr(writers, "PIECE_FRAMES", piece_frames)
+    made = write_rollouts(tmp_path / f"pieces{suffix}", rollouts, {})[0]
+    times = 2.5 * np.arange(7)
+    whole = mdtraj.Trajectory(rollouts.positions_nm[0], mdtraj_topology(TOPOLOGY), times)
+    whole.save(str(tmp_path / f"whole{suffix}"))
+    assert made.read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
 
 
 @pytest.mark.parametrize("chains", [1, 2])

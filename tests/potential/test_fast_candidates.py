@@ -132,6 +132,8 @@ def test_what_comes_out_does_not_depend_on_the_age_of_the_lists():
         x = x + 0.01 * torch.randn(x.shape, generator=generator)
     energy, forces = used.energy_and_forces(x)
     wanted_energy, wanted = fresh.energy_and_forces(x)
+    aged, new = (len(fast._candidates.find(x.numpy()).pairs) for fast in (used, fresh))
+    assert aged != new
     assert torch.equal(energy, wanted_energy)
     assert torch.equal(forces, wanted)
 

@@ -19,7 +19,7 @@ def test_the_whole_script_writes_its_numbers(
     for case in ("DECAPEPTIDE", "TETRAPEPTIDE"):
         shorter = replace(getattr(bench_surrogate, case), frames=12, size=DIMENSIONS["tiny"])
         monkeypatch.setattr(bench_surrogate, case, shorter)
-    monkeypatch.setattr(bench_surrogate, "PUBLISHED_FRAMES", 40)
+    monkeypatch.setattr(bench_surrogate, "WINDOWS", 3)
     monkeypatch.setenv("TRAJGEN_THREADS", "1")
     words = (
         "--replicas 1 2 --lengths 12 32 --evaluations 2 --seconds 0.01 --device cpu --published "
@@ -31,8 +31,8 @@ def test_the_whole_script_writes_its_numbers(
     assert found["training"].keys() == {"4"}
     assert found["sampling"].keys() == {"1", "2"}
     assert found["chained"].keys() == {"12", "32"}
-    assert found["published"]["frames"] == 40
+    assert found["published"]["frames"] == 10_000
     assert found["published"]["ratio"] == pytest.approx(60 / found["published"]["seconds"])
     printed = capsys.readouterr().out
     assert "32 frames" in printed
-    assert "40 frames of a tetrapeptide" in printed
+    assert "10000 frames of a tetrapeptide" in printed

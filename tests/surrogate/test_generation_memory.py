@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("resource")
 
 #: A chain of 40 beads; its windows are made without a network, since only memory is asked
-#: about. What 300,000 frames of it take is 137 MiB.
+#: about. What 450,000 frames of it take is 206 MiB.
 SCRIPT = """
 import resource, sys
 from pathlib import Path
@@ -29,7 +29,7 @@ from trajgen.surrogate.training_settings import TrainSettings, TrainingSettings
 from trajgen.surrogate.transformer import NetworkSettings
 from trajgen.work_folder import WorkFolder
 
-BEADS, FRAMES, WINDOW, ROOM = 40, 300_000, 500, 120 * 2**20
+BEADS, FRAMES, WINDOW, ROOM = 40, 450_000, 500, 160 * 2**20
 torch.set_num_threads(1)
 folder, kept = Path(sys.argv[1]), sys.argv[2] == "in-memory"
 topology = BeadTopology.from_residues(("ALA",) * BEADS)

@@ -75,9 +75,9 @@ def barely_trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(tmp_path_factory.mktemp("design"), 2)
 
 
-def ask(model: Path, folder: Path, samples: int) -> tuple[object, ...]:
-    """Write a trajectory, and return the words of a command that asks for designs from it."""
-    topology = BeadTopology.from_residues(RESIDUES["W"])
+def ask(model: Path, folder: Path, samples: int, letter: str = "W") -> tuple[object, ...]:
+    """Write a trajectory of a molecule, and return the command that asks for designs from it."""
+    topology = BeadTopology.from_residues(RESIDUES[letter])
     write_structure(folder / "a.pdb", topology, chains("W", 9)[0])
     np.savez(
         folder / "t.npz", positions=chains("W", 9)[None], time_step_ps=LAG_PS,
@@ -120,6 +120,9 @@ def test_a_killed_command_goes_on_to_the_same_designs(
     monkeypatch.setattr(Surrogate, "residue_types", counted)
     assert trajgen(*ask(barely_trained, killed, 8)).code != 0
     assert (killed / "designs.json.generation" / "chances.f32").is_file()
+    # The same positions, of another molecule of the model.
+    refused = trajgen(*ask(barely_trained, killed, 8, "G"))
+    assert "under way with another sequence" in refused.error
     succeed(*ask(barely_trained, killed, 8))
     assert calls == 3 + 2  # two of the four batches were done before the kill, and not again
     first, second = (

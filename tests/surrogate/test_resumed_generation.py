@@ -81,6 +81,14 @@ def test_work_of_another_request_is_refused(tmp_path: Path):
         WorkFolder(tmp_path / "out.xtc", {"seed": 2, "frames": 9}, "generation")
 
 
+def test_work_that_was_killed_as_it_began_is_begun_anew(tmp_path: Path):
+    folder = WorkFolder(tmp_path / "out.xtc", {"seed": 1}, "generation")
+    Canvas(1, 4, 3, folder)
+    (folder.path / "positions.f32").unlink()  # it appears after the file that counts the steps
+    assert Canvas(1, 4, 3, folder).done == 0
+    assert (folder.path / "positions.f32").is_file()
+
+
 def test_damaged_work_is_refused(tmp_path: Path):
     folder = WorkFolder(tmp_path / "out.xtc", {"seed": 1}, "generation")
     Canvas(1, 4, 3, folder)

@@ -1,14 +1,11 @@
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,6 +16,7 @@ from toy_chain import (
     tiny_settings,
     wobbling_chain,
 )
+from training_process import card, command
 
 from trajgen.checkpoint import training_folder
 from trajgen.data.records import BeadFrames
@@ -30,7 +28,7 @@ from trajgen.errors import InputError, WorkError
 from trajgen.geometry.internal import distances
 from trajgen.geometry.superposition import rmsd
 from trajgen.progress import Progress, ProgressTask
-from trajgen.settings import load_settings, read_yaml, write_settings
+from trajgen.settings import load_settings, read_yaml
 from trajgen.surrogate import trainer
 from trajgen.surrogate.checkpoints import load_surrogate
 from trajgen.surrogate.completing import RolloutSettings
@@ -45,33 +43,6 @@ from trajgen.surrogate.training_settings import TrainSettings
 from trajgen.surrogate.training_windows import read_training_data
 
 CPU = torch.device("cpu")
-
-#: Trains as a user's process would, so that it can be killed or started twice.
-SCRIPT = """
-import sys
-from pathlib import Path
-import torch
-from trajgen.data.store import Dataset
-from trajgen.settings import load_settings
-from trajgen.surrogate.objective import window_losses
-from trajgen.surrogate.train import train_surrogate
-from trajgen.surrogate.training_settings import TrainSettings
-torch.set_num_threads(1)
-dataset, settings, out = map(Path, sys.argv[1:])
-settings = load_settings(TrainSettings, settings)
-train_surrogate([Dataset.open(dataset)], out, settings, 1, torch.device("cpu"))
-"""
-
-
-def command(dataset: Dataset, settings: TrainSettings, out: Path) -> list[str]:
-    script, file = out.parent / f"{out.name}.py", out.parent / f"{out.name}.yaml"
-    script.write_text(SCRIPT)
-    write_settings(file, settings)
-    return [str(script), str(dataset.path), str(file), str(out)]
-
-
-def card(out: Path) -> dict:
-    return json.loads((out / "card.json").read_text())
 
 
 def test_the_card_says_what_was_trained_on(dataset: Dataset, tmp_path: Path):
@@ -110,58 +81,6 @@ def test_a_killed_run_goes_on_to_the_same_bits(dataset: Dataset, tmp_path: Path)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert card(tmp_path / "whole")["curve"] == card(tmp_path / "resumed")["curve"]
-
-
-def launched(processes: int, arguments: list[str]) -> subprocess.Popen[bytes]:
-    """Start a training on several processes of this machine."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-    launch += [f"--num_processes={processes}", "--num_machines=1", f"--main_process_port={port}"]
-    launch += ["--mixed_precision=no", "--dynamo_backend=no"]
-    return subprocess.Popen([*launch, *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-
-@pytest.mark.slow
-def test_several_processes_have_the_loss_curve_of_one(dataset: Dataset, tmp_path: Path):
-    settings = tiny_settings(8, batch=12)
-    one = subprocess.run(
-        [sys.executable, *command(dataset, settings, tmp_path / "one")], check=False
-    )
-    assert one.returncode == 0
-    expected = card(tmp_path / "one")
-    assert expected["processes"] == 1
-    for processes in (2, 3):
-        out = tmp_path / f"by-{processes}"
-        assert launched(processes, command(dataset, settings, out)).wait(timeout=120) == 0
-        assert card(out)["processes"] == processes
-        for first, second in zip(expected["curve"], card(out)["curve"], strict=True):
-            assert first["step"] == second["step"]
-            assert first["train"] == pytest.approx(second["train"], rel=1e-4)
-            assert first["validation"] == pytest.approx(second["validation"], rel=1e-4)
-
-
-@pytest.mark.slow
-def test_two_processes_that_were_killed_go_on_to_the_same_bits(dataset: Dataset, tmp_path: Path):
-    settings = tiny_settings(16)
-    whole = command(dataset, settings, tmp_path / "whole")
-    assert launched(2, whole).wait(timeout=120) == 0
-    resumed = command(dataset, settings, tmp_path / "resumed")
-    process = launched(2, resumed)
-    state = training_folder(tmp_path / "resumed") / "state.json"
-    while process.poll() is None and not state.is_file():
-        time.sleep(0.01)
-    for each in (launcher := psutil.Process(process.pid)).children(recursive=True):
-        each.kill()
-    launcher.kill()
-    assert process.wait() == -signal.SIGKILL
-    assert not (tmp_path / "resumed").exists()
-    assert launched(2, resumed).wait(timeout=120) == 0
-    assert card(tmp_path / "whole")["curve"] == card(tmp_path / "resumed")["curve"]
-    first = load_file(tmp_path / "whole" / "model.safetensors")
-    second = load_file(tmp_path / "resumed" / "model.safetensors")
-    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_training_ends_by_time_where_it_is_asked_to(dataset: Dataset, tmp_path: Path):

@@ -164,6 +164,7 @@ class Request:
             "device": self.surrogate.device.type,
             "task": self.task,
             "surrogate": said["model_sha256"],
+            "sequence": self.surrogate.beads.sequence,
             "inputs": digest_of(*self.inputs),
             "settings": said["settings"],
             "seed": self.seed,

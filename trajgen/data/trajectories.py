@@ -39,8 +39,8 @@ STEP_TOLERANCE = 1e-3
 
 #: Formats written by C code, which does not notice that the last bytes found no room.
 _C_SUFFIXES = (".xtc", ".trr", ".dcd")
-#: Formats that are written piece by piece; of the others all pieces are in memory at once.
-_STREAMED_SUFFIXES = (".xtc", ".trr")
+#: Formats that are written piece by piece; the others want a whole trajectory.
+STREAMED_SUFFIXES = (".xtc", ".trr")
 
 #: What mdtraj raises on files that are cut, damaged, or not of the topology.
 _READ_ERRORS = (
@@ -346,7 +346,8 @@ def _silent_streams() -> Iterator[None]:
 def save_trajectory(path: Path, pieces: Iterable[mdtraj.Trajectory]) -> None:
     """Write the pieces of a trajectory, which are asked for one after another.
 
-    The frame count is read back where a writer may fail silently.
+    A format that is not in ``STREAMED_SUFFIXES`` takes one piece, the whole. The frame count is
+    read back where a writer may fail silently.
 
     Raises:
         WorkError: the file did not reach the disk whole.
@@ -354,10 +355,10 @@ def save_trajectory(path: Path, pieces: Iterable[mdtraj.Trajectory]) -> None:
     try:
         with _silent_streams(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if path.suffix.lower() in _STREAMED_SUFFIXES:
+            if path.suffix.lower() in STREAMED_SUFFIXES:
                 frames = _stream(path, pieces)
             else:
-                whole = mdtraj.join(list(pieces))
+                (whole,) = pieces
                 frames = whole.n_frames
                 whole.save(str(path))
             written = frames

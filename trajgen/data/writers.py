@@ -26,7 +26,12 @@ from trajgen.data.frame_files import save_rollouts
 from trajgen.data.mapping import bead_topology
 from trajgen.data.records import Rollouts
 from trajgen.data.topology import AtomTopology, BeadTopology
-from trajgen.data.trajectories import COORDINATE_SUFFIXES, STRUCTURE_SUFFIXES, save_trajectory
+from trajgen.data.trajectories import (
+    COORDINATE_SUFFIXES,
+    STREAMED_SUFFIXES,
+    STRUCTURE_SUFFIXES,
+    save_trajectory,
+)
 from trajgen.errors import InputError, WorkError
 from trajgen.files import refuse_existing, whole_file
 
@@ -34,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 #: Formats that hold all chains in one file.
 _ARRAY_SUFFIXES = (".npz", ".safetensors")
-#: Frames that are handed to a writer at once.
+#: Most frames that are handed at once to a writer that takes pieces.
 PIECE_FRAMES = 1000
 
 
@@ -209,9 +214,11 @@ def _write_chains(files: list[Path], temporary: dict[Path, Path], rollouts: Roll
                 kept = rollouts.positions_nm[chain, alive]
                 write_pdb(temporary[file], rollouts.topology, kept, alive * step)
             else:
+                streamed = file.suffix.lower() in STREAMED_SUFFIXES
+                count = -(-len(alive) // PIECE_FRAMES) if streamed else 1
                 pieces = (
                     mdtraj.Trajectory(rollouts.positions_nm[chain, part], topology, part * step)
-                    for part in np.array_split(alive, max(1, len(alive) // PIECE_FRAMES))
+                    for part in np.array_split(alive, count)
                 )
                 save_trajectory(temporary[file], pieces)
 

@@ -94,7 +94,10 @@ class Committee(nn.Module):
     def batched(
         self, positions_nm: Float[Tensor, "members frames beads 3"]
     ) -> Float[Tensor, "members frames"]:
-        """Return what ``member_energies`` does, as one computation batched over members."""
+        """Return what ``member_energies`` does, as one computation batched over members.
+
+        Filters are computed for each pair, never taken from tables.
+        """
         each = [dict(network.named_parameters()) for network in self.members]
         stacked = {name: torch.stack([own[name] for own in each]) for name in each[0]}
         shape = self.members[0]  # all but the weights is the same for every member

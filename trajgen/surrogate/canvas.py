@@ -61,11 +61,11 @@ class StepwiseValues:
         self._state = work.path / "steps.json"
         file, size = work.path / f"{name}.f32", 4 * math.prod(shape)
         if not file.is_file():
+            write_json(self._state, {"done": 0})  # first: a file without it is damaged
             with whole_file(file) as temporary, temporary.open("wb") as made:
                 made.truncate(size)
                 if hasattr(os, "posix_fallocate"):  # a full disk is then an error now, not later
                     os.posix_fallocate(made.fileno(), 0, size)
-            write_json(self._state, {"done": 0})
         if file.stat().st_size != size or not self._state.is_file():
             raise InputError(f"{work.path} is damaged; remove the folder to begin anew")
         self._map = np.memmap(file, dtype=np.float32, mode="r+", shape=shape)

@@ -65,6 +65,7 @@ class NeighbourLists:
         self._strengths = strengths
         self._origins = np.empty((0, 0, 3), np.float32)
         self._lists: list[np.ndarray] = []
+        self._lists_strengths: list[np.ndarray] = []
         self._candidates = self._gather()
 
     def find(self, positions_nm: Float32[np.ndarray, "frames beads 3"]) -> Candidates:
@@ -72,11 +73,14 @@ class NeighbourLists:
         if positions_nm.shape != self._origins.shape:
             self._origins = np.full_like(positions_nm, np.nan)
             self._lists = [np.empty((0, 2), np.int32)] * len(positions_nm)
+            self._lists_strengths = [np.empty(0, np.float32)] * len(positions_nm)
         moved_nm = np.linalg.norm(positions_nm - self._origins, axis=-1).max(axis=1, initial=0)
         outdated = np.flatnonzero(~(moved_nm < SKIN_NM / 2))  # a comparison with NaN is false
         for frame in outdated:
             self._origins[frame] = positions_nm[frame]
-            self._lists[frame] = neighbour_pairs(positions_nm[frame], self._reach_nm)
+            pairs = neighbour_pairs(positions_nm[frame], self._reach_nm)
+            self._lists[frame] = pairs
+            self._lists_strengths[frame] = self._strengths[pairs[:, 0], pairs[:, 1]]
         if len(outdated):
             self._candidates = self._gather()
         return self._candidates
@@ -85,7 +89,7 @@ class NeighbourLists:
         pairs = np.concatenate([np.empty((0, 2), np.int32), *self._lists])
         lengths = np.array([len(each) for each in self._lists], np.int64)
         ends = np.cumsum(lengths)
-        strengths = self._strengths[pairs[:, 0], pairs[:, 1]]
+        strengths = np.concatenate([np.empty(0, np.float32), *self._lists_strengths])
         return Candidates(pairs, strengths, np.stack([ends - lengths, ends], axis=1))
 
 

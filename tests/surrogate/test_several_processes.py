@@ -1,0 +1,60 @@
+"""Training under ``accelerate launch``: the curve of one process, and exact resume after a kill."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy_chain import tiny_settings
+from training_process import card, command, kill, launched
+
+from trajgen.checkpoint import training_folder
+from trajgen.data.store import Dataset
+
+#: Three processes import torch on one core where other tests run beside.
+PATIENCE_S = 240
+
+
+@pytest.mark.slow
+def test_several_processes_have_the_loss_curve_of_one(dataset: Dataset, tmp_path: Path):
+    settings = tiny_settings(8, batch=12)
+    one = subprocess.run(
+        [sys.executable, *command(dataset, settings, tmp_path / "one")], check=False
+    )
+    assert one.returncode == 0
+    expected = card(tmp_path / "one")
+    assert expected["processes"] == 1
+    for processes in (2, 3):
+        out = tmp_path / f"by-{processes}"
+        with launched(processes, command(dataset, settings, out)) as several:
+            assert several.wait(timeout=PATIENCE_S) == 0
+        assert card(out)["processes"] == processes
+        for first, second in zip(expected["curve"], card(out)["curve"], strict=True):
+            assert first["step"] == second["step"]
+            assert first["train"] == pytest.approx(second["train"], rel=1e-4)
+            assert first["validation"] == pytest.approx(second["validation"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_that_were_killed_go_on_to_the_same_bits(dataset: Dataset, tmp_path: Path):
+    settings = tiny_settings(16)
+    with launched(2, command(dataset, settings, tmp_path / "whole")) as process:
+        assert process.wait(timeout=PATIENCE_S) == 0
+    resumed = command(dataset, settings, tmp_path / "resumed")
+    state = training_folder(tmp_path / "resumed") / "state.json"
+    with launched(2, resumed) as process:
+        while process.poll() is None and not state.is_file():
+            time.sleep(0.01)
+        kill(process)
+        assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "resumed").exists()
+    with launched(2, resumed) as process:
+        assert process.wait(timeout=PATIENCE_S) == 0
+    assert card(tmp_path / "whole")["curve"] == card(tmp_path / "resumed")["curve"]
+    first = load_file(tmp_path / "whole" / "model.safetensors")
+    second = load_file(tmp_path / "resumed" / "model.safetensors")
+    assert all(torch.equal(first[name], second[name]) for name in first)
