@@ -138,7 +138,7 @@ def training_step(
     arguments: argparse.Namespace,
 ) -> Callable[[], None]:  # fmt: skip
     """Return one optimizer step of a batch of windows of all tasks."""
-    network, settings = surrogate.network.train(), surrogate.settings
+    network, settings = surrogate.network, surrogate.settings
     timeline = Timeline(np.zeros(len(frames), np.int64), LAG_PS)
     pool = WindowPool(Runs.find([timeline]), np.array([LAG_PS]))
     source = WindowSource(
