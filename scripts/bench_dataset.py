@@ -5,7 +5,8 @@ python scripts/bench_dataset.py --frames 1_000_000 16_000_000 --limit-gib 1.5 --
 Made-up walkers of ten beads are written shard by shard, and a small surrogate is trained on each
 dataset for some steps in a process of its own, which fails where its own memory goes beyond the
 limit. Pages of files that are mapped into it are not its own: the system takes them back when it
-needs room. What grows with the frames is what is kept of each: a segment, a weight, a cluster.
+needs room. Only where frames have weights, or are shown more often where they are rare, is anything
+kept of each.
 """
 
 import argparse

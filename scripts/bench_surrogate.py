@@ -32,8 +32,8 @@ from rich.table import Table
 
 from al.molecule.peptide import build_peptide, extended_backbone
 from al.molecule.settings import CapSettings
-from trajgen.data.records import Timeline
 from trajgen.data.stored_positions import StoredPositions
+from trajgen.data.timeline import Timeline
 from trajgen.data.trajectories import solute_of
 from trajgen.data.windows import Runs
 from trajgen.device import choose_device, fix_threads, products_in
@@ -139,11 +139,11 @@ def training_step(
 ) -> Callable[[], None]:  # fmt: skip
     """Return one optimizer step of a batch of windows of all tasks."""
     network, settings = surrogate.network, surrogate.settings
-    timeline = Timeline(np.zeros(len(frames), np.int64), LAG_PS)
+    timeline = Timeline.of(np.zeros(len(frames), np.int64), LAG_PS)
     pool = WindowPool(Runs.find([timeline]), np.array([LAG_PS]))
     source = WindowSource(
         StoredPositions((frames,), ("made",)),
-        torch.full((len(frames),), TEMPERATURE_K),
+        torch.tensor([TEMPERATURE_K]),
         pool,
         pool,
     )

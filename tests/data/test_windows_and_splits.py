@@ -7,21 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trajgen.data.records import BeadFrames
-from trajgen.data.splits import MOST_HELD_OUT, split_by_segment
-from trajgen.data.topology import BeadTopology
+from trajgen.data.records import segments_apart
+from trajgen.data.splits import MOST_HELD_OUT, split_by_segment, split_timelines
+from trajgen.data.timeline import Timeline
 from trajgen.data.windows import Runs, Shifts
 from trajgen.errors import InputError
 
-TOPOLOGY = BeadTopology.from_residues(("GLY",))
 LENGTHS = st.lists(st.integers(1, 14), min_size=1, max_size=4)
 
 
-def part_of(lengths: list[int], time_step_ps: float | None = 1.0) -> BeadFrames:
-    segments = np.repeat(np.arange(len(lengths)), lengths).astype(np.int64)
-    positions = np.zeros((len(segments), 1, 3), dtype=np.float32)
-    positions[:, 0, 0] = np.arange(len(segments))
-    return BeadFrames(TOPOLOGY, positions, segments, time_step_ps)
+def segments_of(lengths: list[int]) -> np.ndarray:
+    return np.repeat(np.arange(len(lengths)), lengths).astype(np.int64)
+
+
+def part_of(lengths: list[int], time_step_ps: float | None = 1.0) -> Timeline:
+    return Timeline.of(segments_of(lengths), time_step_ps)
 
 
 @given(
@@ -47,7 +47,7 @@ def test_windows_are_evenly_spaced_frames_of_one_segment(
     windows = runs.draw(np.full(possible, float(stride)), length, places)
     assert len({tuple(row) for row in windows.frames}) == possible  # each start once
     segment = np.concatenate(
-        [record.segments + 100 * number for number, record in enumerate(records)]
+        [segments_of(lengths) + 100 * number for number, lengths in enumerate(parts)]
     )
     for frames, present, times in zip(
         windows.frames, windows.present, windows.times_ps, strict=True
@@ -67,7 +67,7 @@ def test_every_segment_of_two_lags_gives_a_window(lengths: list[int], stride: in
     places = (np.arange(200) + 0.5) / 200
     if long_enough:
         windows = runs.draw(np.full(200, float(stride)), 10, places)
-        assert set(part_of(lengths).segments[windows.frames[:, 0]]) == long_enough
+        assert set(segments_of(lengths)[windows.frames[:, 0]]) == long_enough
 
 
 def test_frames_without_a_time_step_give_no_window() -> None:
@@ -115,8 +115,7 @@ def test_cells_on_both_sides_may_lie_as_far_out_as_their_run_goes() -> None:
 
 
 def test_windows_go_backward_where_their_run_may() -> None:
-    forth = np.array([True] * 12 + [False] * 12)
-    runs = Runs.find([part_of([12]), part_of([12])], reversible=forth)
+    runs = Runs.find([part_of([12]), part_of([12])], reversible=[True, False])
     assert runs.reversible.tolist() == [True, False]
     outward = np.array([[-2, 0, 0, 1]] * 4)
     shifts = Shifts(np.zeros_like(outward), outward)
@@ -163,12 +162,46 @@ def test_single_frames_are_drawn_from_all_frames_by_their_weights() -> None:
     assert weighted.draw_frames(np.array([0.0, np.nextafter(1.0, 0.0)])).tolist() == [0, 4]
 
 
-def test_runs_end_where_frames_may_not_be_used() -> None:
-    chosen = np.ones(20, dtype=bool)
-    chosen[[7, 8]] = False
-    runs = Runs.find([part_of([20])], chosen)
-    assert runs.lengths.tolist() == [7, 11]
-    assert runs.count(1.0, 5) == 3 + 7
+@given(
+    parts=st.lists(st.lists(st.integers(0, 3), max_size=25), min_size=1, max_size=3),
+    continues=st.lists(st.booleans(), min_size=3, max_size=3),
+    fraction=st.floats(0.0, 0.6),
+    seed=st.integers(0, 9),
+)
+def test_stretches_say_of_frames_what_a_number_for_each_would(
+    parts: list[list[int]], continues: list[bool], fraction: float, seed: int
+) -> None:
+    every = [np.array(part, dtype=np.int64) for part in parts]
+    joined = np.concatenate(segments_apart(every, continues[: len(every)]))
+    if len(joined) < 2:
+        return
+    timelines = [Timeline.of(part, 1.0) for part in every]
+    both = split_timelines(timelines, continues[: len(every)], fraction, seed)
+    part_of_frame = np.repeat(np.arange(len(every)), [len(part) for part in every])
+    for mask, split in zip(split_by_segment(joined, fraction, seed), both, strict=True):
+        runs = Runs.find(split)
+        frames = runs.frames.at(np.arange(len(runs.frames)))
+        wanted = [
+            np.flatnonzero(mask & (part_of_frame == number) & (joined == segment)).tolist()
+            for number in range(len(every))
+            for segment in np.unique(joined[part_of_frame == number])
+        ]
+        found = [
+            frames[begin : begin + length].tolist()
+            for begin, length in zip(runs.begins, runs.lengths, strict=True)
+        ]
+        assert found == [run for run in wanted if run]
+        assert [row.tolist() for row in runs.frames.chunks(7)] == [
+            frames[i : i + 7].tolist() for i in range(0, len(frames), 7)
+        ]
+        assert runs.frames.evenly(5).tolist() == frames[:: max(1, -(-len(frames) // 5))].tolist()
+
+
+def test_a_timeline_takes_memory_by_segments() -> None:
+    timeline = Timeline.of(np.repeat(np.arange(3), 100_000), 1.0)
+    assert timeline.segments.tolist() == [0, 1, 2]
+    assert timeline.stretches.firsts.tolist() == [0, 100_000, 200_000]
+    assert len(timeline.stretches) == timeline.n_frames == 300_000
 
 
 @given(
@@ -201,23 +234,23 @@ def test_windows_of_two_frames_are_refused() -> None:
 
 @given(lengths=st.lists(st.integers(1, 20), min_size=2, max_size=20), seed=st.integers(0, 9))
 def test_a_split_holds_out_whole_segments_or_the_end_of_one(lengths: list[int], seed: int) -> None:
-    frames = part_of(lengths)
-    train, validation = split_by_segment(frames.segments, 0.2, seed)
+    segments = segments_of(lengths)
+    train, validation = split_by_segment(segments, 0.2, seed)
     assert (train ^ validation).all()
     assert train.any()
-    assert len(set(frames.segments[train]) & set(frames.segments[validation])) <= 1
-    assert validation.sum() < 0.2 * frames.n_frames + max(lengths)
-    again = split_by_segment(frames.segments, 0.2, seed)[1]
+    assert len(set(segments[train]) & set(segments[validation])) <= 1
+    assert validation.sum() < 0.2 * len(segments) + max(lengths)
+    again = split_by_segment(segments, 0.2, seed)[1]
     np.testing.assert_array_equal(validation, again)
 
 
 def test_one_segment_holds_out_its_end_and_no_share_holds_out_nothing() -> None:
-    frames = part_of([10])
-    train, validation = split_by_segment(frames.segments, 0.3, seed=0)
+    segments = segments_of([10])
+    train, validation = split_by_segment(segments, 0.3, seed=0)
     np.testing.assert_array_equal(np.flatnonzero(validation), [7, 8, 9])
     assert train.sum() == 7
-    assert not split_by_segment(frames.segments, 0.0, seed=0)[1].any()
+    assert not split_by_segment(segments, 0.0, seed=0)[1].any()
     with pytest.raises(InputError, match="validation_fraction"):
-        split_by_segment(frames.segments, 1.0, seed=0)
+        split_by_segment(segments, 1.0, seed=0)
     with pytest.raises(InputError, match="at least 2"):
-        split_by_segment(part_of([1]).segments, 0.3, seed=0)
+        split_by_segment(segments_of([1]), 0.3, seed=0)

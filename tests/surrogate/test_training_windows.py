@@ -1,5 +1,6 @@
 """The windows that training draws: where they lie, at which lags, how often, in which direction."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +168,22 @@ def test_balance_shows_rare_states_more_often(tmp_path: Path, monkeypatch: pytes
         assert 0.02 < float((asked.frames[:, 0] >= 400).float().mean()) < 0.12
     assert shares[0] < 0.12
     assert abs(shares[1] - 0.5) < 0.06
+
+
+def test_memory_does_not_grow_with_frames(tmp_path: Path):
+    one = wobbling_chain(500, 0)
+    peaks = []
+    for copies in (20, 120):
+        dataset = Dataset.create(tmp_path / str(copies), DatasetHeader(TOPOLOGY))
+        for number in range(4):
+            label = ShardLabel(f"part-{number}", "import", "springs", 300.0, LAG_PS)
+            frames = np.tile(one, (copies, 1, 1))
+            ids = np.zeros(len(frames), dtype=np.int64)
+            dataset.append_beads(label, BeadFrames(TOPOLOGY, frames, ids, LAG_PS))
+        tracemalloc.start()
+        (data,) = read_training_data([dataset], tiny_settings(2).model, TaskSettings(), 0.1, 0.0, 1)
+        drawn(data.training, 6, torch.arange(500) % 2 == 0)
+        drawn(data.validation, 6, torch.arange(500) % 2 == 0)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 200_000  # one byte for each further frame

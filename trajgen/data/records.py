@@ -201,19 +201,6 @@ def alive_segments(alive: Bool[np.ndarray, "chains frames"]) -> Int64[np.ndarray
     return np.cumsum(begins)[alive.ravel()] - 1
 
 
-@dataclass(frozen=True)
-class Timeline:
-    """When the frames of a part of a dataset are, without the frames.
-
-    Attributes:
-        segments: frames of different segments are never treated as consecutive.
-        time_step_ps: time between consecutive frames of a segment, None where there is none.
-    """
-
-    segments: Int64[np.ndarray, " frames"]
-    time_step_ps: float | None
-
-
 Frames = TypeVar("Frames", AtomFrames, BeadFrames)
 
 

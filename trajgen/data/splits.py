@@ -1,10 +1,13 @@
 """Training and validation frames, split by segment and never by frame."""
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from trajgen.data.records import segments_apart
+from trajgen.data.timeline import Timeline
 from trajgen.errors import InputError
 from trajgen.seeding import derive_seed, numpy_generator
 
@@ -26,29 +29,74 @@ def split_by_segment(
     Raises:
         InputError: the fraction is not in [0, 1), or fewer than two frames are there.
     """
+    _, segments = np.unique(segments, return_inverse=True)
+    held_out = _held_out(segments, np.ones_like(segments), validation_fraction, seed)
+    return held_out == 0, held_out == 1
+
+
+def split_timelines(
+    parts: Sequence[Timeline],
+    continues: Sequence[bool],
+    validation_fraction: float,
+    seed: int,
+) -> tuple[list[Timeline], list[Timeline]]:
+    """Split the frames of the parts of a dataset, as ``split_by_segment`` does.
+
+    Args:
+        parts: the parts, with all their frames.
+        continues: for each part whether its first segment is the last of the part before it.
+        validation_fraction: share of frames held out.
+        seed: base of the draw.
+
+    Returns:
+        the parts with the training frames, and with the validation frames.
+
+    Raises:
+        InputError: the fraction is not in [0, 1), or fewer than two frames are there.
+    """
+    segments = np.concatenate(segments_apart([part.segments for part in parts], continues))
+    lengths = np.concatenate([part.stretches.lengths for part in parts])
+    all_held_out = _held_out(segments, lengths, validation_fraction, seed)
+    training, validation = [], []
+    cuts = np.cumsum([len(part.segments) for part in parts])[:-1]
+    for part, held_out in zip(parts, np.split(all_held_out, cuts), strict=True):
+        firsts, kept = part.stretches.firsts, part.stretches.lengths - held_out
+        training.append(part.left(firsts, kept))
+        validation.append(part.left(firsts + kept, held_out))
+    return training, validation
+
+
+def _held_out(
+    segments: Int64[np.ndarray, " stretches"],
+    lengths: Int64[np.ndarray, " stretches"],
+    validation_fraction: float,
+    seed: int,
+) -> Int64[np.ndarray, " stretches"]:
+    """Return how many frames at the end of each stretch are held out; segments count from 0."""
     if not 0 <= validation_fraction < 1:
         raise InputError(f"validation_fraction is {validation_fraction}; wanted is 0 <= f < 1")
-    if len(segments) < 2:
-        raise InputError(f"the dataset has {len(segments)} frames; at least 2 are needed")
-    validation = np.zeros(len(segments), dtype=bool)
-    wanted = round(validation_fraction * len(segments))
-    if wanted == 0:
-        return ~validation, validation
-    ids = np.unique(segments)
-    order = numpy_generator(derive_seed(seed, "split")).permutation(len(ids))
-    for place in order:
-        own = np.flatnonzero(segments == ids[place])
-        missing = wanted - int(validation.sum())
+    n_frames = int(lengths.sum())
+    if n_frames < 2:
+        raise InputError(f"the dataset has {n_frames} frames; at least 2 are needed")
+    sizes = np.bincount(segments, weights=lengths).astype(np.int64)
+    of_segments = np.zeros_like(sizes)
+    wanted = round(validation_fraction * n_frames)
+    order = numpy_generator(derive_seed(seed, "split")).permutation(len(sizes))
+    for segment in order:
+        missing = wanted - int(of_segments.sum())
         if missing <= 0:
             break
         # One segment at least stays for training, as a whole or in part.
-        if len(own) - missing <= (MOST_HELD_OUT - 1) * wanted and place != order[-1]:
-            validation[own] = True
+        if sizes[segment] - missing <= (MOST_HELD_OUT - 1) * wanted and segment != order[-1]:
+            of_segments[segment] = sizes[segment]
         else:
-            validation[own[-missing:]] = True
+            of_segments[segment] = missing
             logger.warning(
                 "of a segment of %d frames the last %d are held out, correlated with those before",
-                len(own),
+                sizes[segment],
                 missing,
             )
-    return ~validation, validation
+    by_segment = np.argsort(segments, kind="stable")
+    behind = np.empty_like(lengths)
+    behind[by_segment] = np.cumsum(sizes)[segments[by_segment]] - np.cumsum(lengths[by_segment])
+    return np.clip(of_segments[segments] - behind, 0, lengths)

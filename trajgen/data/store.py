@@ -19,8 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from trajgen.data.mapping import map_frames
-from trajgen.data.records import AtomFrames, BeadFrames, Timeline, join_chunks, segments_apart
+from trajgen.data.records import AtomFrames, BeadFrames, join_chunks, segments_apart
 from trajgen.data.shards import ShardEntry, ShardLabel
+from trajgen.data.timeline import Timeline
 from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.errors import InputError
 from trajgen.files import (
@@ -196,7 +197,7 @@ class Dataset:
     def read_timeline(self, entry: ShardEntry) -> Timeline:
         """Read when the frames of one shard are, without the frames."""
         with self.open_shard(entry) as shard:
-            return Timeline(shard.get_tensor("segments"), entry.label.save_interval_ps)
+            return Timeline.of(shard.get_tensor("segments"), entry.label.save_interval_ps)
 
     def read_weights(self, entry: ShardEntry) -> np.ndarray | None:
         """Read the weights of one shard's frames alone, None where it has none."""

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from trajgen.data.shards import ShardEntry
 from trajgen.data.store import Dataset
+from trajgen.data.timeline import Stretches
 from trajgen.errors import InputError
 
 #: Frames that are read at once by those who go through all.
@@ -67,8 +69,8 @@ class StoredPositions:
 
     def read(self, frames: Int64[Tensor, "*shape"]) -> Float[Tensor, "*shape sites 3"]:
         """Read frames, in any order and as often as they are named."""
-        flat = frames.flatten().contiguous()
-        shard = torch.bucketize(flat, self._ends, right=True)
+        flat = frames.flatten()
+        shard = self.shard_of(flat)
         positions = torch.empty(len(flat), self.n_sites, 3)
         for number in shard.unique().tolist():
             rows = torch.nonzero(shard == number).flatten()
@@ -78,15 +80,25 @@ class StoredPositions:
         return positions.view(*frames.shape, self.n_sites, 3)
 
     def chunks(
-        self, frames: Int64[Tensor, " frames"]
+        self, frames: Stretches | None = None
     ) -> Iterator[tuple[Int64[Tensor, " some"], Float[Tensor, "some sites 3"]]]:
-        """Yield frames and their positions, so many at a time that they fit into memory."""
-        for some in frames.split(CHUNK_FRAMES):
-            yield some, self.read(some)
+        """Yield frames and their positions, so many at a time that they fit into memory.
+
+        Args:
+            frames: the frames, None for all.
+        """
+        wanted = Stretches(np.zeros(1, np.int64), np.array([len(self)]))
+        for some in (wanted if frames is None else frames).chunks(CHUNK_FRAMES):
+            chosen = torch.from_numpy(some)
+            yield chosen, self.read(chosen)
+
+    def shard_of(self, frames: Int64[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
+        """Return the number of the shard that each frame lies in."""
+        return torch.bucketize(frames.contiguous(), self._ends, right=True)
 
     def describe(self, frame: int) -> str:
         """Name the shard of a frame and its place in it."""
-        number = int(torch.bucketize(torch.tensor(frame), self._ends, right=True))
+        number = int(self.shard_of(torch.tensor(frame)))
         place = frame - int(self._ends[number]) + len(self.shards[number])
         return f"frame {place} of shard {self.names[number]}"
 

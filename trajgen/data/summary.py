@@ -41,7 +41,7 @@ def summarise_dataset(dataset: Dataset) -> dict[str, Any]:
     labels = [entry.label for entry in entries]
     last = -1
     for entry in entries:
-        segments = dataset.read_timeline(entry).segments
+        segments = dataset.read_timeline(entry).segments  # of each stretch
         last = int(numbered_after(last, segments, entry.label.continues).max(initial=last))
     return {
         "kind": "dataset",

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from trajgen.data.records import BeadFrames, Timeline
+from trajgen.data.timeline import Stretches, Timeline
 from trajgen.errors import InputError
 
 #: A window has a frame to begin with, one to end with, and one between.
@@ -76,7 +76,7 @@ class Runs:
         reversible: runs that are as likely backwards.
     """
 
-    frames: Int64[np.ndarray, " frames"]
+    frames: Stretches
     begins: Int64[np.ndarray, " runs"]
     lengths: Int64[np.ndarray, " runs"]
     intervals_ps: Float64[np.ndarray, " runs"]
@@ -84,41 +84,41 @@ class Runs:
     reversible: Bool[np.ndarray, " runs"]
 
     @classmethod
-    def find(
-        cls,
-        parts: Sequence[BeadFrames | Timeline],
-        chosen: Bool[np.ndarray, " frames"] | None = None,
-        reversible: Bool[np.ndarray, " frames"] | None = None,
-    ) -> "Runs":
+    def find(cls, parts: Sequence[Timeline], reversible: Sequence[bool] | None = None) -> "Runs":
         """Find the segments of parts with a known time step; frames count through the parts.
 
         Args:
-            parts: frames of one molecule, or when they are.
-            chosen: frames that may be used; a run ends where one may not.
-            reversible: frames of trajectories that are as likely backwards; None for none.
+            parts: when the frames of one molecule are; none but those at the ends of a segment may
+                be left out.
+            reversible: parts that are as likely backwards; None for none of them.
         """
-        runs: list[np.ndarray] = []
-        intervals: list[float] = []
+        firsts, lengths, begin_run = [], [], []
+        intervals_ps, turned = [], []
         offset = 0
-        for part in parts:
-            if part.time_step_ps is not None and len(part.segments):
-                _, lengths_of_part = np.unique(part.segments, return_counts=True)
-                order = offset + np.argsort(part.segments, kind="stable")
-                for inside in np.split(order, np.cumsum(lengths_of_part)[:-1]):
-                    for run in _pieces(inside, chosen):
-                        runs.append(run)
-                        intervals.append(part.time_step_ps)
-            offset += len(part.segments)
-        lengths = np.array([len(run) for run in runs], dtype=np.int64)
+        both_ways = [False] * len(parts) if reversible is None else reversible
+        for part, either in zip(parts, both_ways, strict=True):
+            if part.time_step_ps is not None:
+                order = np.argsort(part.segments, kind="stable")
+                firsts.append(offset + part.stretches.firsts[order])
+                lengths.append(part.stretches.lengths[order])
+                names, first_stretch = np.unique(part.segments[order], return_index=True)
+                begins = np.zeros(len(order), dtype=bool)
+                begins[first_stretch] = True
+                begin_run.append(begins)
+                intervals_ps.append(np.full(len(names), part.time_step_ps))
+                turned.append(np.full(len(names), either))
+            offset += part.n_frames
+        nothing = np.zeros(0, dtype=np.int64)
+        frames = Stretches(np.concatenate([nothing, *firsts]), np.concatenate([nothing, *lengths]))
+        run = np.cumsum(np.concatenate([nothing.astype(bool), *begin_run])) - 1
+        of_runs = np.bincount(run, weights=frames.lengths).astype(np.int64)
         return cls(
-            frames=np.concatenate(runs) if runs else np.zeros(0, dtype=np.int64),
-            begins=np.cumsum(lengths) - lengths,
-            lengths=lengths,
-            intervals_ps=np.array(intervals, dtype=np.float64),
+            frames=frames,
+            begins=np.cumsum(of_runs) - of_runs,
+            lengths=of_runs,
+            intervals_ps=np.concatenate([nothing.astype(np.float64), *intervals_ps]),
             weights=None,
-            reversible=np.array(
-                [reversible is not None and bool(reversible[run].all()) for run in runs], dtype=bool
-            ),
+            reversible=np.concatenate([nothing.astype(bool), *turned]),
         )
 
     def shortest_lag_ps(self) -> float | None:
@@ -140,8 +140,8 @@ class Runs:
     def serves(self, lag_ps: float, length: int) -> bool:
         """Say whether a window of some weight begins anywhere at a lag."""
         starts = self._starts(np.array([lag_ps]), length)[0][0]
-        before = self._weight_before
-        return bool((before[self.begins + starts] > before[self.begins]).any())
+        masses = self._weight_before(self.begins + starts) - self._weight_before(self.begins)
+        return bool((masses > 0).any())
 
     def draw(
         self,
@@ -163,25 +163,28 @@ class Runs:
         Raises:
             InputError: no run has a window at a lag.
         """
-        starts, strides, counts = self._starts(lags_ps, length)
-        before = self._weight_before[self.begins]
-        masses = self._weight_before[self.begins + starts] - before
+        lags, lag = np.unique(lags_ps, return_inverse=True)
+        starts, strides, counts = self._starts(lags, length)
+        before = self._weight_before(self.begins)
+        masses = self._weight_before(self.begins + starts) - before
         ends = np.cumsum(masses, axis=1)
-        totals = ends[:, -1] if len(self.lengths) else np.zeros(len(lags_ps))
+        totals = ends[:, -1] if len(self.lengths) else np.zeros(len(lags))
         if (totals <= 0).any():
-            lag_ps = float(lags_ps[np.argmin(totals)])
+            lag_ps = float(lags[np.argmin(totals)])
             raise InputError(f"no run of frames has a window of three frames at lag_ps {lag_ps:g}")
-        aimed = np.minimum(places * totals, np.nextafter(totals, 0.0))
-        run = (ends <= aimed[:, None]).sum(axis=1)
-        row = np.arange(len(lags_ps))
-        inside_run = aimed - (ends[row, run] - masses[row, run])
-        reached = np.searchsorted(self._weight_before, before[run] + inside_run, side="right")
+        aimed = np.minimum(places * totals[lag], np.nextafter(totals, 0.0)[lag])
+        run = np.empty(len(lags_ps), dtype=np.int64)
+        for number in range(len(lags)):
+            own = lag == number
+            run[own] = np.searchsorted(ends[number], aimed[own], side="right")
+        inside_run = aimed - (ends[lag, run] - masses[lag, run])
+        reached = self._place_at(before[run] + inside_run)
         # Rounding of sums of weights may reach past the last start.
-        first = np.clip(reached - 1 - self.begins[run], 0, starts[row, run] - 1)
-        stride, count = strides[row, run], counts[row, run]
+        first = np.clip(reached - self.begins[run], 0, starts[lag, run] - 1)
+        stride, count = strides[lag, run], counts[lag, run]
         cell = np.arange(length)
         place = np.minimum(cell, count[:, None] - 1) * stride[:, None]
-        turned = np.zeros(len(row), dtype=bool) if backward is None else backward
+        turned = np.zeros(len(run), dtype=bool) if backward is None else backward
         turned = turned & self.reversible[run]
         # Read backwards, a window begins at what was its last frame.
         last = self.lengths[run] - 1
@@ -194,7 +197,7 @@ class Runs:
         inside = self.begins[run][:, None] + np.where(turned[:, None], last[:, None] - along, along)
         interval = self.intervals_ps[run]
         return Windows(
-            self.frames[inside],
+            self.frames.at(inside),
             cell < count[:, None],
             (place - place[:, :1]) * interval[:, None],
             stride * interval,
@@ -207,16 +210,26 @@ class Runs:
         Args:
             places: where among their weights, in [0, 1).
         """
-        before = self._weight_before
-        aimed = np.minimum(places * before[-1], np.nextafter(before[-1], 0.0))
-        reached = np.searchsorted(before, aimed, side="right") - 1
-        return self.frames[np.clip(reached, 0, len(self.frames) - 1)]
+        total = self._weight_before(np.array(len(self.frames)))
+        aimed = np.minimum(places * total, np.nextafter(total, 0.0))
+        return self.frames.at(np.clip(self._place_at(aimed), 0, len(self.frames) - 1))
+
+    def _weight_before(self, places: Int64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
+        """Return the sum of the weights of all frames before some places."""
+        sums = self._sums_of_weights
+        return np.asarray(places.astype(np.float64) if sums is None else sums[places])
+
+    def _place_at(self, weight: Float64[np.ndarray, "*shape"]) -> Int64[np.ndarray, "*shape"]:
+        """Return the last place with at most this much weight before it."""
+        sums = self._sums_of_weights
+        if sums is None:
+            return np.floor(weight).astype(np.int64)
+        return np.searchsorted(sums, weight, side="right") - 1
 
     @cached_property
-    def _weight_before(self) -> Float64[np.ndarray, " frames_and_end"]:
-        """Return the sum of the weights before each frame, and of all."""
-        weights = np.ones(len(self.frames)) if self.weights is None else self.weights
-        return np.concatenate([[0.0], np.cumsum(weights)])
+    def _sums_of_weights(self) -> Float64[np.ndarray, " frames_and_end"] | None:
+        """Return the weight before each frame, and of all; None where all count alike."""
+        return None if self.weights is None else np.concatenate([[0.0], np.cumsum(self.weights)])
 
     def _starts(
         self, lags_ps: np.ndarray, length: int
@@ -230,11 +243,3 @@ class Runs:
         served = (ratio > 1 / LAG_TOLERANCE) & (counts >= MIN_FRAMES)
         starts = np.where(served, self.lengths - (counts - 1) * strides, 0)
         return starts, strides, counts
-
-
-def _pieces(inside: np.ndarray, chosen: np.ndarray | None) -> list[np.ndarray]:
-    if chosen is None:
-        return [inside]
-    kept = chosen[inside]
-    cuts = np.flatnonzero(np.diff(kept)) + 1
-    return [piece for piece in np.split(inside, cuts) if len(piece) and chosen[piece[0]]]

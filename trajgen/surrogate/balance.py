@@ -6,23 +6,21 @@ better where it sees more of them.
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64
 from scipy.cluster.vq import kmeans2, vq
 from torch import Tensor
 
-from trajgen.data.stored_positions import StoredPositions
 from trajgen.geometry.internal import angles, consecutive, dihedrals
 from trajgen.seeding import derive_seed, numpy_generator
 from trajgen.surrogate.resolutions import Resolution
-from trajgen.surrogate.survey import evenly
+from trajgen.surrogate.window_source import WindowSource
 
 #: States that frames are sorted into, and the frames that these are found in, at most.
 STATES, CLUSTERED_FRAMES = 64, 10_000
 
 
 def start_weights(
-    positions: StoredPositions,
-    frames: Int64[Tensor, " frames"],
+    source: WindowSource,
     resolution: Resolution,
     balance: float,
     seed: int,
@@ -32,19 +30,17 @@ def start_weights(
     States are clusters of torsions and of the bends of the C-alpha chain.
 
     Args:
-        positions: all frames.
-        frames: those that windows may begin at.
+        source: the frames, and those of them that windows may begin at.
         resolution: what the molecule is.
         balance: 0 for every frame alike, 1 for every state alike.
         seed: base of the clusters.
     """
-    sample = shape(positions.read(evenly(frames, CLUSTERED_FRAMES)), resolution)
+    sample = shape(source.sample(CLUSTERED_FRAMES), resolution)
     generator = numpy_generator(derive_seed(seed, "states"))
     count = min(STATES, len(sample))
     centres, _ = kmeans2(sample, count, minit="++", rng=generator)
-    states = np.concatenate(
-        [vq(shape(some, resolution), centres)[0] for _, some in positions.chunks(frames)]
-    )
+    chunks = source.positions.chunks(source.starts.runs.frames)
+    states = np.concatenate([vq(shape(some, resolution), centres)[0] for _, some in chunks])
     populations = np.bincount(states, minlength=len(centres)) / len(states)
     return np.asarray(populations[states] ** -balance, dtype=np.float64)
 

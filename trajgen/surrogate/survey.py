@@ -70,8 +70,7 @@ def survey(source: WindowSource, resolution: Resolution, length: int, share: flo
         InputError: a frame has a chain that has come apart.
     """
     _require_whole(source, resolution)
-    frames = torch.from_numpy(source.starts.runs.frames)
-    template = typical_frame(source.positions.read(evenly(frames, MEASURED_FRAMES)))
+    template = typical_frame(source.sample(MEASURED_FRAMES))
     residues = resolution.beads.n_beads
     most = min(MEASURED_WINDOWS, MEASURED_TOKENS // (length * residues))
     count = max(FEWEST_WINDOWS, int(share * most))
@@ -136,12 +135,6 @@ def typical_frame(positions_nm: Float[Tensor, "frames sites 3"]) -> Float[Tensor
     return positions_nm[nearest] - positions_nm[nearest].mean(dim=0)
 
 
-def evenly(rows: Int64[Tensor, " rows"], limit: int) -> Int64[Tensor, " some"]:
-    """Return at most so many rows, evenly spaced."""
-    step = max(1, -(-len(rows) // limit))
-    return rows[::step]
-
-
 def _bond_range_of_all(
     source: WindowSource, bonds: Int64[Tensor, "bonds 2"]
 ) -> Float[Tensor, "2 bonds"]:
@@ -149,17 +142,15 @@ def _bond_range_of_all(
 
     A sample would not do: rare lengths are lengths too.
     """
-    frames = torch.from_numpy(source.starts.runs.frames)
-    ranges = torch.stack(
-        [bond_range(positions, bonds) for _, positions in source.positions.chunks(frames)]
-    )
+    chunks = source.positions.chunks(source.starts.runs.frames)
+    ranges = torch.stack([bond_range(positions, bonds) for _, positions in chunks])
     return torch.stack([ranges[:, 0].amin(dim=0), ranges[:, 1].amax(dim=0)])
 
 
 def _require_whole(source: WindowSource, resolution: Resolution) -> None:
     bonds = torch.tensor(resolution.beads.bonds, dtype=torch.long).reshape(-1, 2)
     count, first = 0, 0
-    for frames, positions in source.positions.chunks(torch.arange(len(source.positions))):
+    for frames, positions in source.positions.chunks():
         alpha = resolution.alpha_carbons(positions)
         broken = frames[~check_chain(alpha, bonds=bonds).not_exploded]
         if len(broken) and not count:

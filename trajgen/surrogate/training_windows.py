@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from trajgen.data.records import Timeline, segments_apart
-from trajgen.data.splits import split_by_segment
+from trajgen.data.splits import split_timelines
 from trajgen.data.store import Dataset
 from trajgen.data.stored_positions import StoredPositions
+from trajgen.data.timeline import Timeline
 from trajgen.data.windows import Runs
 from trajgen.errors import InputError
 from trajgen.surrogate.balance import start_weights
@@ -21,7 +21,7 @@ from trajgen.surrogate.conditioning import TaskSettings
 from trajgen.surrogate.encoded_windows import Molecule
 from trajgen.surrogate.resolutions import AllHeavyAtoms, AlphaCarbons, Resolution
 from trajgen.surrogate.surrogate import SurrogateSettings
-from trajgen.surrogate.survey import MEASURED_FRAMES, Survey, evenly, survey
+from trajgen.surrogate.survey import MEASURED_FRAMES, Survey, survey
 from trajgen.surrogate.tokens import TokenScale
 from trajgen.surrogate.window_source import WindowPool, WindowSource
 
@@ -88,7 +88,7 @@ def read_training_data(
     temperatures = {
         temperature
         for training, _ in sources
-        for temperature in training.temperature_K[training.starts.runs.frames].unique().tolist()
+        for temperature in training.temperatures_K[_shards_of_starts(training)].tolist()
     }
     return tuple(
         MoleculeData(
@@ -136,42 +136,45 @@ def _read_sources(
         raise InputError(f"dataset {dataset.path} is empty; append frames first")
     parts = [dataset.read_timeline(entry) for entry in dataset.entries]
     continues = [entry.label.continues for entry in dataset.entries]
-    segments = np.concatenate(segments_apart([part.segments for part in parts], continues))
-    for_training, for_validation = split_by_segment(segments, validation_fraction, seed)
-    reversible = backward & _reversible_frames(dataset)
-    starts = _starts(parts, for_training, reversible, settings)
+    for_training, for_validation = split_timelines(parts, continues, validation_fraction, seed)
+    reversible = [backward and one for one in _reversible_shards(dataset)]
+    starts = _starts(for_training, reversible, settings)
     if not len(starts.lags_ps):
         logger.warning("too few windows to hold any out: all frames are trained on")
-        for_training, for_validation = for_training | True, for_validation & False
-        starts = _starts(parts, for_training, reversible, settings)
+        for_training, for_validation = split_timelines(parts, continues, 0.0, seed)
+        starts = _starts(for_training, reversible, settings)
     if not len(starts.lags_ps):
         raise InputError(_no_window(dataset, parts, settings))
     _warn_of_padding(starts, settings.window_frames)
     of_shards = _equilibrium_weights(dataset)
-    weights = np.concatenate(of_shards)
-    # A window may pass through frames of no weight, but not begin there.
-    usable = np.repeat([bool(own.any()) for own in of_shards], [len(own) for own in of_shards])
+    # Runs of frames that all count alike need no number for each.
+    alike = all(np.ndim(own) == 0 for own in of_shards)
+    weights = None if alike else _of_frames(of_shards, dataset)
 
-    def pool(chosen: Bool[np.ndarray, " frames"], weighted: bool) -> WindowPool:
-        """Return chosen frames, and those of the lags that windows of them begin at."""
-        runs = Runs.find(parts, chosen, reversible)
-        runs = replace(runs, weights=weights[runs.frames]) if weighted else runs
+    def pool(runs: Runs) -> WindowPool:
+        """Return runs, and those of the lags that windows of them begin at."""
         served = [runs.serves(lag_ps, settings.window_frames) for lag_ps in starts.lags_ps]
         return WindowPool(runs, starts.lags_ps[served])
 
-    def ensemble(chosen: Bool[np.ndarray, " frames"]) -> WindowPool | None:
-        found = pool(chosen & usable, weighted=True)
+    def ensemble(chosen: Sequence[Timeline]) -> WindowPool | None:
+        # A window may pass through frames of no weight, but not begin there.
+        usable = [
+            part if np.any(own) else part.left(part.stretches.firsts, 0 * part.stretches.lengths)
+            for part, own in zip(chosen, of_shards, strict=True)
+        ]
+        runs = Runs.find(usable, reversible)
+        if weights is not None:
+            runs = replace(runs, weights=weights[runs.frames.at(np.arange(len(runs.frames)))])
+        found = pool(runs)
         return found if len(found.lags_ps) else None
 
-    temperatures = [entry.label.temperature_K for entry in dataset.entries]
-    counts = [entry.frames for entry in dataset.entries]
     training = WindowSource(
         positions=_positions(dataset, settings),
-        temperature_K=torch.tensor(np.repeat(temperatures, counts), dtype=torch.float32),
+        temperatures_K=torch.tensor([entry.label.temperature_K for entry in dataset.entries]),
         starts=starts,
         ensemble=ensemble(for_training),
     )
-    held_out = pool(for_validation, weighted=False)
+    held_out = pool(Runs.find(for_validation, reversible))
     validation = replace(training, starts=held_out, ensemble=ensemble(for_validation))
     if not len(held_out.lags_ps) and validation_fraction > 0:
         logger.warning("no window lies in the frames held out; training goes on without validation")
@@ -183,10 +186,15 @@ def _read_sources(
     return training, validation
 
 
-def _equilibrium_weights(dataset: Dataset) -> list[Float64[np.ndarray, " frames"]]:
+def _shards_of_starts(source: WindowSource) -> Int64[Tensor, " shards"]:
+    """Return the shards that windows may begin in."""
+    return source.positions.shard_of(torch.from_numpy(source.starts.runs.frames.firsts)).unique()
+
+
+def _equilibrium_weights(dataset: Dataset) -> list[Float64[np.ndarray, " _"] | float]:
     """Return how much each frame of each shard counts in the equilibrium ensemble.
 
-    Frames without a weight count as those that have one do on average.
+    It is one number where a shard has no weights: its frames count as those with one do on average.
     """
     given = {
         number: dataset.read_weights(entry)
@@ -195,29 +203,38 @@ def _equilibrium_weights(dataset: Dataset) -> list[Float64[np.ndarray, " frames"
     }
     known = [weights for weights in given.values() if weights is not None]
     mean = float(np.concatenate(known).mean()) if known else 1.0
-    of_shards = []
-    for number, entry in enumerate(dataset.entries):
+    of_shards: list[Float64[np.ndarray, " _"] | float] = []
+    for number in range(len(dataset.entries)):
         weights = given.get(number)
         if number not in given or (weights is not None and mean == 0):
-            of_shards.append(np.zeros(entry.frames))
+            of_shards.append(0.0)
         elif weights is None:
-            of_shards.append(np.ones(entry.frames))
+            of_shards.append(1.0)
         else:
             of_shards.append(np.asarray(weights / mean, dtype=np.float64))
     return of_shards
 
 
-def _reversible_frames(dataset: Dataset) -> Bool[np.ndarray, " frames"]:
-    """Say which frames lie in trajectories that are as likely backwards.
+def _of_frames(
+    of_shards: Sequence[Float64[np.ndarray, " _"] | float], dataset: Dataset
+) -> Float64[np.ndarray, " frames"]:
+    """Return a number for each frame of a dataset."""
+    counts = [entry.frames for entry in dataset.entries]
+    return np.concatenate(
+        [np.broadcast_to(own, count) for own, count in zip(of_shards, counts, strict=True)]
+    )
+
+
+def _reversible_shards(dataset: Dataset) -> list[bool]:
+    """Say which shards are of trajectories that are as likely backwards.
 
     Positions along a trajectory at equilibrium are, by detailed balance, whatever the friction; not
     so where weights have to make an equilibrium of it.
     """
-    of_shards = [
+    return [
         entry.label.sampling == "equilibrium" and dataset.read_weights(entry) is None
         for entry in dataset.entries
     ]
-    return np.repeat(of_shards, [entry.frames for entry in dataset.entries])
 
 
 def _balanced(
@@ -226,19 +243,15 @@ def _balanced(
     if balance == 0:
         return source
     runs = source.starts.runs
-    frames = torch.from_numpy(runs.frames)
-    weights = start_weights(source.positions, frames, resolution, balance, seed)
+    weights = start_weights(source, resolution, balance, seed)
     return replace(source, starts=replace(source.starts, runs=replace(runs, weights=weights)))
 
 
 def _starts(
-    parts: Sequence[Timeline],
-    chosen: Bool[np.ndarray, " frames"],
-    reversible: Bool[np.ndarray, " frames"],
-    settings: SurrogateSettings,
+    parts: Sequence[Timeline], reversible: Sequence[bool], settings: SurrogateSettings
 ) -> WindowPool:
-    """Return the runs of chosen frames, and the lags of the settings that they have windows at."""
-    runs = Runs.find(parts, chosen, reversible)
+    """Return the runs of parts, and the lags of the settings that they have windows at."""
+    runs = Runs.find(parts, reversible)
     shortest = settings.shortest_lag_ps or runs.shortest_lag_ps()
     longest = settings.longest_lag_ps or runs.longest_lag_ps(settings.window_frames)
     if shortest is None or longest is None or not len(runs.intervals_ps):
@@ -319,5 +332,4 @@ def _resolution(dataset: Dataset, settings: SurrogateSettings, source: WindowSou
     if settings.resolution == "ca" or dataset.header.atoms is None:
         return AlphaCarbons(dataset.header.beads)
     heavy, _ = dataset.header.atoms.without_hydrogens()
-    frames = evenly(torch.from_numpy(source.starts.runs.frames), MEASURED_FRAMES)
-    return AllHeavyAtoms.measure(heavy, source.positions.read(frames))
+    return AllHeavyAtoms.measure(heavy, source.sample(MEASURED_FRAMES))

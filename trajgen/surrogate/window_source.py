@@ -84,13 +84,13 @@ class WindowSource:
 
     Attributes:
         positions: all frames of the dataset, beads or atoms.
-        temperature_K: temperature of each frame.
+        temperatures_K: temperature of the frames of each shard.
         starts: for windows that may begin anywhere.
         ensemble: for windows that begin in equilibrium; None where no frames are known to be.
     """
 
     positions: StoredPositions
-    temperature_K: Float[Tensor, " all_frames"]
+    temperatures_K: Float[Tensor, " shards"]
     starts: WindowPool
     ensemble: WindowPool | None
 
@@ -98,6 +98,10 @@ class WindowSource:
         """Return the number of windows at the shortest lag."""
         lags_ps = self.starts.lags_ps
         return self.starts.runs.count(float(lags_ps[0]), length) if len(lags_ps) else 0
+
+    def sample(self, limit: int) -> Float[Tensor, "some sites 3"]:
+        """Read at most so many of the frames that windows may begin at, evenly spaced."""
+        return self.positions.read(torch.from_numpy(self.starts.runs.frames.evenly(limit)))
 
     def serves(self, tasks: TaskSettings) -> bool:
         """Say whether there are windows for tasks."""
@@ -149,7 +153,7 @@ class WindowSource:
         times = WindowTimes(
             torch.from_numpy(times_ps).float(),
             torch.from_numpy(lag_ps).float(),
-            self.temperature_K[chosen[:, 0]],
+            self.temperatures_K[self.positions.shard_of(chosen[:, 0])],
         )
         return DrawnWindows(chosen, torch.from_numpy(present), times, torch.from_numpy(strides))
 
