@@ -11,12 +11,12 @@ seed and stage where it was.
 """
 
 import argparse
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ensemble_rows import cells, fit_cost, floors, heads, measured, second_half
+from potential_stages import fitted, simulated
 from rich.console import Console
 from rich.table import Table
 from run_folder import require_same_arguments
@@ -33,20 +33,17 @@ from trajgen.analysis.kinetics.autocorrelation import decorrelation_time, lagged
 from trajgen.analysis.kinetics.transitions import core_transitions
 from trajgen.analysis.nativeness import at_native, native_distances
 from trajgen.analysis.wasserstein import wasserstein
-from trajgen.console import choose_progress, configure_logging, exit_with_code
-from trajgen.data.frame_files import load_rollouts, save_rollouts
+from trajgen.console import configure_logging, exit_with_code
 from trajgen.data.importing import FrameArrays, ImportSettings, import_arrays
 from trajgen.data.readers import read_bead_structure
 from trajgen.data.records import BeadFrames, Rollouts
 from trajgen.data.splits import split_by_segment
 from trajgen.data.starts import draw_starts
 from trajgen.data.store import Dataset, DatasetHeader
-from trajgen.device import choose_device, fix_threads
+from trajgen.device import fix_threads
 from trajgen.files import read_json, write_json
 from trajgen.potential.dynamics.settings import SimulationSettings
-from trajgen.potential.dynamics.simulate import simulate
-from trajgen.potential.fit import FitSettings, fit_potential
-from trajgen.potential.potential import Potential
+from trajgen.potential.fit import FitSettings
 from trajgen.seeding import derive_seed
 from trajgen.settings import load_settings
 
@@ -123,16 +120,12 @@ def simulate_seed(
 ) -> dict[str, tuple[np.ndarray, Rollouts]]:  # fmt: skip
     """Train with one seed and simulate from native and from other starts."""
     out = arguments.out / f"seed-{seed}"
-    out.mkdir(parents=True, exist_ok=True)
-    device = choose_device("auto")
     settings = load_settings(
         FitSettings,
         None,
         [f"training.max_minutes={TRAINING_SHARE * arguments.minutes}", *arguments.set],
     )
-    if not (out / "potential").exists():
-        fit_potential(training, out / "potential", settings, seed, device, choose_progress())
-    potential = Potential.load(out / "potential", device)
+    fitted(training, out, settings, seed)
     simulation = SimulationSettings(
         steps=arguments.steps,
         save_every=arguments.save_every,
@@ -143,14 +136,7 @@ def simulate_seed(
     starts = np.concatenate(
         [starts_of(frames, structure_nm, native, chains, seed) for native in (True, False)]
     )
-    file = out / "rollouts.safetensors"
-    if not file.is_file():
-        begin = time.perf_counter()
-        noise = derive_seed(seed, "simulate")
-        rollouts = simulate(potential, starts, simulation, noise, choose_progress())
-        write_json(out / "seconds.json", {"seconds": time.perf_counter() - begin})
-        save_rollouts(file, rollouts)
-    both = load_rollouts(file)
+    both, _ = simulated("rollouts", starts, out, simulation, derive_seed(seed, "simulate"))
     parts = {"native": slice(0, chains), "other": slice(chains, None)}
     return {name: (starts[part], chains_of(both, part)) for name, part in parts.items()}
 
@@ -183,7 +169,7 @@ def measure_seed(
         row["runs"][name] = {
             **measured(judge(table, reference), COLUMNS),
             **motion(table, arguments.chains, arguments.save_every),
-            **read_json(arguments.out / f"seed-{seed}" / "seconds.json"),
+            **read_json(arguments.out / f"seed-{seed}" / "rollouts.json"),
             "steps": rollouts.positions_nm.shape[1] * arguments.save_every,
             "share_of_frames_lost": lost / max(lost + late.n_frames, 1),
         }

@@ -16,16 +16,16 @@ Trp-cage. Killed, the same command goes on at the molecule, seed and stage where
 """
 
 import argparse
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ensemble_rows import cells, fit_cost, floors, heads, largest_floors, measured, second_half
+from potential_stages import fitted, simulated
 from rich.console import Console
 from rich.table import Column, Table
-from run_folder import Stages, require_same_arguments
+from run_folder import require_same_arguments
 
 from al.executor import ExecutorSettings, ProcessExecutor
 from al.molecule.build import build_system
@@ -39,19 +39,16 @@ from trajgen.analysis.evaluate import (
     read_samples,
 )
 from trajgen.console import choose_progress, configure_logging, exit_with_code
-from trajgen.data.frame_files import load_rollouts, save_rollouts
 from trajgen.data.importing import FrameArrays, ImportSettings, import_arrays
 from trajgen.data.readers import load_array, read_bead_structure
-from trajgen.data.records import BeadFrames, Rollouts
+from trajgen.data.records import BeadFrames
 from trajgen.data.starts import draw_starts, repeat_starts
 from trajgen.data.store import Dataset
-from trajgen.device import choose_device, fix_threads
+from trajgen.device import fix_threads
 from trajgen.errors import InputError
-from trajgen.files import read_json, write_json
+from trajgen.files import write_json
 from trajgen.potential.dynamics.settings import SimulationSettings
-from trajgen.potential.dynamics.simulate import simulate
-from trajgen.potential.fit import FitSettings, fit_potential
-from trajgen.potential.potential import Potential
+from trajgen.potential.fit import FitSettings
 from trajgen.seeding import derive_seed
 from trajgen.settings import load_settings, parse_settings
 
@@ -213,42 +210,20 @@ def starts_of(
     return draw_starts(frames, chains, seed)
 
 
-def simulated(
-    start: str, starts_nm: np.ndarray, folder: Path, settings: SimulationSettings, seed: int
-) -> tuple[Rollouts, dict[str, Any]]:
-    """Simulate chains, once; return them and how long that took."""
-    file = folder / f"from-{start}.safetensors"
-
-    def work() -> dict[str, Any]:
-        potential = Potential.load(folder / "potential", choose_device("auto"))
-        noise = derive_seed(seed, f"simulate from {start}")
-        begin = time.perf_counter()
-        rollouts = simulate(potential, starts_nm, settings, noise, choose_progress())
-        seconds = time.perf_counter() - begin
-        save_rollouts(file, rollouts)
-        return {"seconds": seconds}
-
-    spent = Stages(folder)(f"from-{start}", work)
-    return load_rollouts(file), spent
-
-
 def measure_seed(
     molecule: Molecule, seed: int, dataset: Dataset, frames: BeadFrames, reference: Reference,
     folder: Path, arguments: argparse.Namespace,
 ) -> dict[str, Any]:  # fmt: skip
     """Fit with one seed, simulate, and return the numbers of each simulation."""
     out = folder / f"seed-{seed}"
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / "potential").exists():
-        settings, device = fit_settings(molecule, arguments), choose_device("auto")
-        fit_potential(dataset, out / "potential", settings, seed, device, choose_progress())
-    card = read_json(out / "potential" / "card.json")
+    card = fitted(dataset, out, fit_settings(molecule, arguments), seed)
     row: dict[str, Any] = {"seed": seed, "runs": {}}
     row["fit"] = {**fit_cost(card), "explained_variance": card["explained_variance"]}
     for start in molecule.starts:
         starts_nm = starts_of(start, frames, reference.structure_nm, arguments.chains, seed)
         settings = simulation_settings(molecule, arguments)
-        rollouts, spent = simulated(start, starts_nm, out, settings, seed)
+        noise = derive_seed(seed, f"simulate from {start}")
+        rollouts, spent = simulated(f"from-{start}", starts_nm, out, settings, noise)
         late, _ = second_half(rollouts)
         row["runs"][start] = {
             **measured(judge(read_samples(late, reference), reference), molecule.columns),

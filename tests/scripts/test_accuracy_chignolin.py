@@ -69,7 +69,7 @@ def test_the_table_has_all_that_a_reader_needs(
     card = {"steps": 2900, "wall_seconds": 900.0, "readout": {"wall_seconds": 600.0}}
     (folder / "potential").mkdir(parents=True)
     write_json(folder / "potential" / "card.json", card)
-    write_json(folder / "seconds.json", {"seconds": 4567.0})
+    write_json(folder / "rollouts.json", {"seconds": 4567.0})
     rollouts = replayed(frames, lost=5)
     runs = {name: (rollouts.positions_nm[:, 0], rollouts) for name in ("native", "other")}
     arguments = Namespace(out=tmp_path, chains=CHAINS, save_every=200)

@@ -8,6 +8,7 @@ from typing import Any
 
 import accuracy_molecules
 import numpy as np
+import potential_stages
 import pytest
 from accuracy_molecules import (
     MOLECULES,
@@ -132,8 +133,10 @@ def test_what_is_there_is_not_done_again(
     done = request.getfixturevalue(molecule)
     out = done if molecule == "ala2" else done.out
     before = read_json(out.with_suffix(".json"))
-    for stage in ("import_arrays", "build_system", "sample_dataset", "fit_potential", "simulate"):
+    for stage in ("import_arrays", "build_system", "sample_dataset"):
         monkeypatch.setattr(accuracy_molecules, stage, None)
+    for stage in ("fit_potential", "simulate"):
+        monkeypatch.setattr(potential_stages, stage, None)
     more = ("--workers", "3") if molecule == "trpcage" else ()
     main(words(data, out, molecule, *more))
     assert read_json(out.with_suffix(".json")) == before
@@ -192,7 +195,7 @@ def test_the_data_are_at_no_distance_from_themselves(
         positions_nm = np.concatenate([chains_nm, lost_nm])
         return Rollouts(frames.topology, positions_nm, ~np.isnan(positions_nm[..., 0, 0]), None)
 
-    monkeypatch.setattr(accuracy_molecules, "simulate", replay)
+    monkeypatch.setattr(potential_stages, "simulate", replay)
     main(words(data, out, "ala2"))
     (row,) = read_json(out.with_suffix(".json"))["ala2"]["rows"]
     run = row["runs"]["data"]
