@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from trajgen.data.splits import split_timelines
@@ -19,6 +19,11 @@ from trajgen.errors import InputError
 from trajgen.surrogate.balance import start_weights
 from trajgen.surrogate.conditioning import TaskSettings
 from trajgen.surrogate.encoded_windows import Molecule
+from trajgen.surrogate.equilibrium import (
+    equilibrium_runs,
+    equilibrium_weights,
+    reversible_shards,
+)
 from trajgen.surrogate.resolutions import AllHeavyAtoms, AlphaCarbons, Resolution
 from trajgen.surrogate.surrogate import SurrogateSettings
 from trajgen.surrogate.survey import MEASURED_FRAMES, Survey, survey
@@ -137,7 +142,7 @@ def _read_sources(
     parts = [dataset.read_timeline(entry) for entry in dataset.entries]
     continues = [entry.label.continues for entry in dataset.entries]
     for_training, for_validation = split_timelines(parts, continues, validation_fraction, seed)
-    reversible = [backward and one for one in _reversible_shards(dataset)]
+    reversible = [backward and either for either in reversible_shards(dataset)]
     starts = _starts(for_training, reversible, settings)
     if not len(starts.lags_ps):
         logger.warning("too few windows to hold any out: all frames are trained on")
@@ -146,10 +151,7 @@ def _read_sources(
     if not len(starts.lags_ps):
         raise InputError(_no_window(dataset, parts, settings))
     _warn_of_padding(starts, settings.window_frames)
-    of_shards = _equilibrium_weights(dataset)
-    # Runs of frames that all count alike need no number for each.
-    alike = all(np.ndim(own) == 0 for own in of_shards)
-    weights = None if alike else _of_frames(of_shards, dataset)
+    weights = equilibrium_weights(dataset)
 
     def pool(runs: Runs) -> WindowPool:
         """Return runs, and those of the lags that windows of them begin at."""
@@ -157,15 +159,7 @@ def _read_sources(
         return WindowPool(runs, starts.lags_ps[served])
 
     def ensemble(chosen: Sequence[Timeline]) -> WindowPool | None:
-        # A window may pass through frames of no weight, but not begin there.
-        usable = [
-            part if np.any(own) else part.left(part.stretches.firsts, 0 * part.stretches.lengths)
-            for part, own in zip(chosen, of_shards, strict=True)
-        ]
-        runs = Runs.find(usable, reversible)
-        if weights is not None:
-            runs = replace(runs, weights=weights[runs.frames.at(np.arange(len(runs.frames)))])
-        found = pool(runs)
+        found = pool(equilibrium_runs(chosen, weights, reversible))
         return found if len(found.lags_ps) else None
 
     training = WindowSource(
@@ -189,52 +183,6 @@ def _read_sources(
 def _shards_of_starts(source: WindowSource) -> Int64[Tensor, " shards"]:
     """Return the shards that windows may begin in."""
     return source.positions.shard_of(torch.from_numpy(source.starts.runs.frames.firsts)).unique()
-
-
-def _equilibrium_weights(dataset: Dataset) -> list[Float64[np.ndarray, " _"] | float]:
-    """Return how much each frame of each shard counts in the equilibrium ensemble.
-
-    It is one number where a shard has no weights: its frames count as those with one do on average.
-    """
-    given = {
-        number: dataset.read_weights(entry)
-        for number, entry in enumerate(dataset.entries)
-        if entry.label.sampling != "seeded"
-    }
-    known = [weights for weights in given.values() if weights is not None]
-    mean = float(np.concatenate(known).mean()) if known else 1.0
-    of_shards: list[Float64[np.ndarray, " _"] | float] = []
-    for number in range(len(dataset.entries)):
-        weights = given.get(number)
-        if number not in given or (weights is not None and mean == 0):
-            of_shards.append(0.0)
-        elif weights is None:
-            of_shards.append(1.0)
-        else:
-            of_shards.append(np.asarray(weights / mean, dtype=np.float64))
-    return of_shards
-
-
-def _of_frames(
-    of_shards: Sequence[Float64[np.ndarray, " _"] | float], dataset: Dataset
-) -> Float64[np.ndarray, " frames"]:
-    """Return a number for each frame of a dataset."""
-    counts = [entry.frames for entry in dataset.entries]
-    return np.concatenate(
-        [np.broadcast_to(own, count) for own, count in zip(of_shards, counts, strict=True)]
-    )
-
-
-def _reversible_shards(dataset: Dataset) -> list[bool]:
-    """Say which shards are of trajectories that are as likely backwards.
-
-    Positions along a trajectory at equilibrium are, by detailed balance, whatever the friction; not
-    so where weights have to make an equilibrium of it.
-    """
-    return [
-        entry.label.sampling == "equilibrium" and dataset.read_weights(entry) is None
-        for entry in dataset.entries
-    ]
 
 
 def _balanced(
