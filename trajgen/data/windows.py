@@ -92,33 +92,29 @@ class Runs:
                 be left out.
             reversible: parts that are as likely backwards; None for none of them.
         """
-        firsts, lengths, begin_run = [], [], []
-        intervals_ps, turned = [], []
+        none = np.zeros(0, dtype=np.int64)
+        firsts, stretches, lengths = [none], [none], [none]
+        intervals_ps, turned = [none.astype(np.float64)], [none.astype(bool)]
         offset = 0
         both_ways = [False] * len(parts) if reversible is None else reversible
         for part, either in zip(parts, both_ways, strict=True):
             if part.time_step_ps is not None:
-                order = np.argsort(part.segments, kind="stable")
+                names, run = np.unique(part.segments, return_inverse=True)
+                order = np.argsort(run, kind="stable")
                 firsts.append(offset + part.stretches.firsts[order])
-                lengths.append(part.stretches.lengths[order])
-                names, first_stretch = np.unique(part.segments[order], return_index=True)
-                begins = np.zeros(len(order), dtype=bool)
-                begins[first_stretch] = True
-                begin_run.append(begins)
+                stretches.append(part.stretches.lengths[order])
+                lengths.append(np.bincount(run, part.stretches.lengths).astype(np.int64))
                 intervals_ps.append(np.full(len(names), part.time_step_ps))
                 turned.append(np.full(len(names), either))
             offset += part.n_frames
-        nothing = np.zeros(0, dtype=np.int64)
-        frames = Stretches(np.concatenate([nothing, *firsts]), np.concatenate([nothing, *lengths]))
-        run = np.cumsum(np.concatenate([nothing.astype(bool), *begin_run])) - 1
-        of_runs = np.bincount(run, weights=frames.lengths).astype(np.int64)
+        of_runs = np.concatenate(lengths)
         return cls(
-            frames=frames,
+            frames=Stretches(np.concatenate(firsts), np.concatenate(stretches)),
             begins=np.cumsum(of_runs) - of_runs,
             lengths=of_runs,
-            intervals_ps=np.concatenate([nothing.astype(np.float64), *intervals_ps]),
+            intervals_ps=np.concatenate(intervals_ps),
             weights=None,
-            reversible=np.concatenate([nothing.astype(bool), *turned]),
+            reversible=np.concatenate(turned),
         )
 
     def shortest_lag_ps(self) -> float | None:
