@@ -139,8 +139,8 @@ def training_step(
 ) -> Callable[[], None]:  # fmt: skip
     """Return one optimizer step of a batch of windows of all tasks."""
     network, settings = surrogate.network, surrogate.settings
-    timeline = Timeline.of(np.zeros(len(frames), np.int64), LAG_PS)
-    pool = WindowPool(Runs.find([timeline]), np.array([LAG_PS]))
+    timeline = Timeline.of([np.zeros(len(frames), np.int64)], [LAG_PS])
+    pool = WindowPool(Runs.find(timeline), np.array([LAG_PS]))
     source = WindowSource(
         StoredPositions((frames,), ("made",)),
         torch.tensor([TEMPERATURE_K]),

@@ -103,7 +103,7 @@ class SubprocessLearner:
 
     def count_windows(self, dataset: Dataset) -> int:
         """Count the windows of the surrogate's settings in the dataset, at the shortest lag."""
-        runs = Runs.find([dataset.read_timeline(entry) for entry in dataset.entries])
+        runs = Runs.find(dataset.read_timeline())
         lag_ps = self.train.model.shortest_lag_ps or runs.shortest_lag_ps()
         return 0 if lag_ps is None else runs.count(lag_ps, self.train.model.window_frames)
 

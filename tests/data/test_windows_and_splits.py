@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trajgen.data.records import segments_apart
-from trajgen.data.splits import MOST_HELD_OUT, split_by_segment, split_timelines
+from trajgen.data.splits import MOST_HELD_OUT, split_by_segment, split_timeline
 from trajgen.data.timeline import Timeline
 from trajgen.data.windows import Runs, Shifts
 from trajgen.errors import InputError
@@ -20,8 +20,8 @@ def segments_of(lengths: list[int]) -> np.ndarray:
     return np.repeat(np.arange(len(lengths)), lengths).astype(np.int64)
 
 
-def part_of(lengths: list[int], time_step_ps: float | None = 1.0) -> Timeline:
-    return Timeline.of(segments_of(lengths), time_step_ps)
+def timeline_of(*shards: list[int], steps_ps: tuple[float | None, ...] | None = None) -> Timeline:
+    return Timeline.of(map(segments_of, shards), steps_ps or (1.0,) * len(shards))
 
 
 @given(
@@ -32,8 +32,7 @@ def part_of(lengths: list[int], time_step_ps: float | None = 1.0) -> Timeline:
 def test_windows_are_evenly_spaced_frames_of_one_segment(
     parts: list[list[int]], stride: int, length: int
 ) -> None:
-    records = [part_of(lengths) for lengths in parts]
-    runs = Runs.find(records)
+    runs = Runs.find(timeline_of(*parts))
     possible = runs.count(float(stride), length)
     spans = [min((n - 1) // stride + 1, length) for lengths in parts for n in lengths]
     sizes = [n for lengths in parts for n in lengths]
@@ -62,7 +61,7 @@ def test_windows_are_evenly_spaced_frames_of_one_segment(
 
 @given(lengths=LENGTHS, stride=st.integers(1, 4))
 def test_every_segment_of_two_lags_gives_a_window(lengths: list[int], stride: int) -> None:
-    runs = Runs.find([part_of(lengths)])
+    runs = Runs.find(timeline_of(lengths))
     long_enough = {i for i, n in enumerate(lengths) if n > 2 * stride}
     places = (np.arange(200) + 0.5) / 200
     if long_enough:
@@ -71,16 +70,16 @@ def test_every_segment_of_two_lags_gives_a_window(lengths: list[int], stride: in
 
 
 def test_frames_without_a_time_step_give_no_window() -> None:
-    runs = Runs.find([part_of([20], None), part_of([5])])
+    runs = Runs.find(timeline_of([20], [5], steps_ps=(None, 1.0)))
     windows = runs.draw(np.array([1.0]), 5, np.zeros(1))
     assert windows.frames.tolist() == [[20, 21, 22, 23, 24]]
-    none = Runs.find([part_of([20], None)])
+    none = Runs.find(timeline_of([20], steps_ps=(None,)))
     assert none.shortest_lag_ps() is none.longest_lag_ps(5) is None
     assert none.count(1.0, 5) == 0
 
 
 def test_each_run_serves_the_lags_near_its_own() -> None:
-    runs = Runs.find([part_of([50], 0.3), part_of([50], 2.0)])
+    runs = Runs.find(timeline_of([50], [50], steps_ps=(0.3, 2.0)))
     lags = np.array([0.3, 0.9, 1.0, 2.0, 4.1])
     windows = runs.draw(lags, 4, np.full(5, 0.999))
     np.testing.assert_allclose(windows.lag_ps, [0.3, 0.9, 0.9, 2.0, 4.0])
@@ -92,7 +91,7 @@ def test_each_run_serves_the_lags_near_its_own() -> None:
 
 
 def test_cells_may_lie_before_and_behind_their_places() -> None:
-    runs = Runs.find([part_of([40], 0.5)])
+    runs = Runs.find(timeline_of([40], steps_ps=(0.5,)))
     earlier = np.array([[0, 0, 0, 0], [0, 0, 0, 6], [-9, 0, 0, 0]])
     shifts = Shifts(earlier, np.zeros_like(earlier))
     windows = runs.draw(np.full(3, 5.0), 4, np.zeros(3), shifts)
@@ -103,7 +102,7 @@ def test_cells_may_lie_before_and_behind_their_places() -> None:
 
 
 def test_cells_on_both_sides_may_lie_as_far_out_as_their_run_goes() -> None:
-    runs = Runs.find([part_of([7]), part_of([30])])
+    runs = Runs.find(timeline_of([7], [30]))
     outward = np.array([[-4, -4, 0, 0, 6]] * 3)
     shifts = Shifts(np.zeros_like(outward), outward)
     windows = runs.draw(np.full(3, 2.0), 5, np.array([0.0, 0.5, 0.999]), shifts)
@@ -115,7 +114,7 @@ def test_cells_on_both_sides_may_lie_as_far_out_as_their_run_goes() -> None:
 
 
 def test_windows_go_backward_where_their_run_may() -> None:
-    runs = Runs.find([part_of([12]), part_of([12])], reversible=[True, False])
+    runs = Runs.find(timeline_of([12], [12]), reversible=np.array([True, False]))
     assert runs.reversible.tolist() == [True, False]
     outward = np.array([[-2, 0, 0, 1]] * 4)
     shifts = Shifts(np.zeros_like(outward), outward)
@@ -153,7 +152,7 @@ def test_hardly_more_than_the_share_is_held_out(
 
 
 def test_single_frames_are_drawn_from_all_frames_by_their_weights() -> None:
-    runs = Runs.find([part_of([4, 2], 0.5)])
+    runs = Runs.find(timeline_of([4, 2], steps_ps=(0.5,)))
     found = runs.draw_frames((np.arange(6000) + 0.5) / 6000)
     assert np.bincount(found).tolist() == [1000] * 6
     weighted = replace(runs, weights=np.array([1.0, 0.0, 0.0, 2.0, 3.0, 0.0]))
@@ -175,17 +174,20 @@ def test_stretches_say_of_frames_what_a_number_for_each_would(
     joined = np.concatenate(segments_apart(every, continues[: len(every)]))
     if len(joined) < 2:
         return
-    timelines = [Timeline.of(part, 1.0) for part in every]
-    both = split_timelines(timelines, continues[: len(every)], fraction, seed)
-    part_of_frame = np.repeat(np.arange(len(every)), [len(part) for part in every])
+    timeline = Timeline.of(every, [1.0] * len(every), continues[: len(every)])
+    assert timeline.n_segments == len(set(joined))
+    both = split_timeline(timeline, fraction, seed)
+    shard = np.repeat(np.arange(len(every)), [len(part) for part in every])
     for mask, split in zip(split_by_segment(joined, fraction, seed), both, strict=True):
         runs = Runs.find(split)
         frames = runs.frames.at(np.arange(len(runs.frames)))
-        wanted = [
-            np.flatnonzero(mask & (part_of_frame == number) & (joined == segment)).tolist()
-            for number in range(len(every))
-            for segment in np.unique(joined[part_of_frame == number])
-        ]
+        wanted = []
+        for segment in set(joined):
+            own = np.flatnonzero(mask & (joined == segment))
+            # An empty shard between ends a run.
+            wanted += [
+                run.tolist() for run in np.split(own, 1 + np.flatnonzero(np.diff(shard[own]) > 1))
+            ]
         found = [
             frames[begin : begin + length].tolist()
             for begin, length in zip(runs.begins, runs.lengths, strict=True)
@@ -198,10 +200,28 @@ def test_stretches_say_of_frames_what_a_number_for_each_would(
 
 
 def test_a_timeline_takes_memory_by_segments() -> None:
-    timeline = Timeline.of(np.repeat(np.arange(3), 100_000), 1.0)
+    timeline = timeline_of([100_000] * 3)
     assert timeline.segments.tolist() == [0, 1, 2]
     assert timeline.stretches.firsts.tolist() == [0, 100_000, 200_000]
-    assert len(timeline.stretches) == timeline.n_frames == 300_000
+    assert len(timeline.stretches) == timeline.n_frames.sum() == 300_000
+
+
+def test_a_segment_that_goes_on_in_the_next_shard_is_one_run() -> None:
+    shards = [segments_of([3, 4]), segments_of([5]), segments_of([6, 2])]
+    timeline = Timeline.of(shards, [1.0] * 3, [False, True, True])
+    runs = Runs.find(timeline)
+    assert runs.lengths.tolist() == [3, 4 + 5 + 6, 2]
+    windows = runs.draw(np.full(1, 7.0), 3, np.zeros(1))
+    assert windows.frames.tolist() == [[3, 10, 17]]
+    apart = Runs.find(Timeline.of(shards, [1.0, 1.0, 2.0], [False, True, True]))
+    assert apart.lengths.tolist() == [3, 4 + 5, 6, 2]
+    turned = Runs.find(timeline, np.array([False, True, True]))
+    assert turned.lengths.tolist() == [3, 4, 5 + 6, 2]
+    assert turned.reversible.tolist() == [False, False, True, True]
+    left_out = timeline.of_shards(np.array([True, False, True]))
+    assert Runs.find(left_out).lengths.tolist() == [3, 4, 6, 2]
+    training, validation = split_timeline(timeline, 0.5, seed=0)
+    assert Runs.find(training).lengths.sum() == Runs.find(validation).lengths.sum() == 10
 
 
 @given(
@@ -210,7 +230,7 @@ def test_a_timeline_takes_memory_by_segments() -> None:
 )
 def test_windows_begin_by_weight(weights: list[float], cut: int) -> None:
     lengths = [cut, len(weights) - cut]
-    runs = replace(Runs.find([part_of(lengths)]), weights=np.array(weights))
+    runs = replace(Runs.find(timeline_of(lengths)), weights=np.array(weights))
     starts = [i for i in range(len(weights)) if i < cut - 2 or cut <= i < len(weights) - 2]
     total = sum(weights[i] for i in starts)
     assert runs.serves(1.0, 3) == (total > 0)
@@ -229,7 +249,7 @@ def test_windows_begin_by_weight(weights: list[float], cut: int) -> None:
 
 def test_windows_of_two_frames_are_refused() -> None:
     with pytest.raises(InputError, match="a window of 2 frames is too short"):
-        Runs.find([part_of([9])]).count(1.0, 2)
+        Runs.find(timeline_of([9])).count(1.0, 2)
 
 
 @given(lengths=st.lists(st.integers(1, 20), min_size=2, max_size=20), seed=st.integers(0, 9))

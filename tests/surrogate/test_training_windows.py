@@ -1,5 +1,6 @@
 """The windows that training draws: where they lie, at which lags, how often, in which direction."""
 
+import gc
 import tracemalloc
 from pathlib import Path
 
@@ -170,6 +171,25 @@ def test_balance_shows_rare_states_more_often(tmp_path: Path, monkeypatch: pytes
     assert abs(shares[1] - 0.5) < 0.06
 
 
+def test_windows_pass_from_shard_to_shard_of_a_trajectory(tmp_path: Path):
+    dataset = Dataset.create(tmp_path / "dataset", DatasetHeader(TOPOLOGY))
+    whole = wobbling_chain(60, 0)
+    for number, part in enumerate(np.split(whole, 3)):
+        continues = number > 0
+        label = ShardLabel(f"{number}", "import", "springs", 300.0, LAG_PS, continues=continues)
+        ids = np.zeros(len(part), dtype=np.int64)
+        dataset.append_beads(label, BeadFrames(TOPOLOGY, part, ids, LAG_PS))
+    settings = SurrogateSettings(window_frames=6)
+    (data,) = read_training_data([dataset], settings, TaskSettings(), 0.0, 0.0, 1)
+    assert data.molecule.lags_ps == pytest.approx((LAG_PS, 59 * LAG_PS / 10))
+    source = data.training
+    windows = drawn(source, 6, torch.arange(500) % 2 == 0)
+    assert (windows.frames[:, 0] // 20 != windows.frames[:, -1] // 20).any()
+    assert (windows.frames.diff(dim=1) == windows.strides[:, None]).all()
+    read = source.positions.read(windows.frames).numpy()
+    np.testing.assert_array_equal(read, whole[windows.frames.numpy()])
+
+
 def test_memory_does_not_grow_with_frames(tmp_path: Path):
     one = wobbling_chain(500, 0)
     peaks = []
@@ -186,4 +206,6 @@ def test_memory_does_not_grow_with_frames(tmp_path: Path):
         drawn(data.validation, 6, torch.arange(500) % 2 == 0)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
+        tensors = [some for some in gc.get_objects() if isinstance(some, torch.Tensor)]
+        assert not [some.shape for some in tensors if some.shape == (dataset.n_frames,)]
     assert peaks[1] - peaks[0] < 200_000  # one byte for each further frame

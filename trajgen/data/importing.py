@@ -1,8 +1,8 @@
 """Data of others as a dataset: bead arrays, or atom trajectories in chunks.
 
 A trajectory of any length is read and written chunk by chunk, a shard a chunk of at most
-``SHARD_FRAMES`` frames. A segment may go on in the next shard of its file, though no window that a
-model is trained on crosses a shard. The dataset appears under its name when all of it is there.
+``SHARD_FRAMES`` frames. A segment may go on in the next shard of its file. The dataset appears
+under its name when all of it is there.
 """
 
 import logging

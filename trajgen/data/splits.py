@@ -1,12 +1,10 @@
 """Training and validation frames, split by segment and never by frame."""
 
 import logging
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from trajgen.data.records import segments_apart
 from trajgen.data.timeline import Timeline
 from trajgen.errors import InputError
 from trajgen.seeding import derive_seed, numpy_generator
@@ -34,36 +32,23 @@ def split_by_segment(
     return held_out == 0, held_out == 1
 
 
-def split_timelines(
-    parts: Sequence[Timeline],
-    continues: Sequence[bool],
-    validation_fraction: float,
-    seed: int,
-) -> tuple[list[Timeline], list[Timeline]]:
-    """Split the frames of the parts of a dataset, as ``split_by_segment`` does.
+def split_timeline(
+    timeline: Timeline, validation_fraction: float, seed: int
+) -> tuple[Timeline, Timeline]:
+    """Return the training and the validation frames of a dataset, as ``split_by_segment`` does.
 
     Args:
-        parts: the parts, with all their frames.
-        continues: for each part whether its first segment is the last of the part before it.
+        timeline: when the frames are; all of them.
         validation_fraction: share of frames held out.
         seed: base of the draw.
-
-    Returns:
-        the parts with the training frames, and with the validation frames.
 
     Raises:
         InputError: the fraction is not in [0, 1), or fewer than two frames are there.
     """
-    segments = np.concatenate(segments_apart([part.segments for part in parts], continues))
-    lengths = np.concatenate([part.stretches.lengths for part in parts])
-    all_held_out = _held_out(segments, lengths, validation_fraction, seed)
-    training, validation = [], []
-    cuts = np.cumsum([len(part.segments) for part in parts])[:-1]
-    for part, held_out in zip(parts, np.split(all_held_out, cuts), strict=True):
-        firsts, kept = part.stretches.firsts, part.stretches.lengths - held_out
-        training.append(part.left(firsts, kept))
-        validation.append(part.left(firsts + kept, held_out))
-    return training, validation
+    firsts, lengths = timeline.stretches.firsts, timeline.stretches.lengths
+    held_out = _held_out(timeline.segments, lengths, validation_fraction, seed)
+    kept = lengths - held_out
+    return timeline.keeping(firsts, kept), timeline.keeping(firsts + kept, held_out)
 
 
 def _held_out(

@@ -194,10 +194,19 @@ class Dataset:
                 **optional,
             )
 
-    def read_timeline(self, entry: ShardEntry) -> Timeline:
-        """Read when the frames of one shard are, without the frames."""
+    def read_timeline(self) -> Timeline:
+        """Read when the frames of all shards are, without the frames."""
+        labels = [entry.label for entry in self.entries]
+        return Timeline.of(
+            (self._read_segments(entry) for entry in self.entries),
+            [label.save_interval_ps for label in labels],
+            [label.continues for label in labels],
+        )
+
+    def _read_segments(self, entry: ShardEntry) -> np.ndarray:
         with self.open_shard(entry) as shard:
-            return Timeline.of(shard.get_tensor("segments"), entry.label.save_interval_ps)
+            segments: np.ndarray = shard.get_tensor("segments")
+            return segments
 
     def read_weights(self, entry: ShardEntry) -> np.ndarray | None:
         """Read the weights of one shard's frames alone, None where it has none."""

@@ -7,7 +7,6 @@ import numpy as np
 
 from trajgen.checkpoint import read_card
 from trajgen.data.mapping import bead_topology
-from trajgen.data.records import numbered_after
 from trajgen.data.sources import open_samples
 from trajgen.data.store import Dataset
 from trajgen.data.topology import BeadTopology
@@ -39,17 +38,13 @@ def summarise_dataset(dataset: Dataset) -> dict[str, Any]:
     """
     entries = dataset.entries
     labels = [entry.label for entry in entries]
-    last = -1
-    for entry in entries:
-        segments = dataset.read_timeline(entry).segments  # of each stretch
-        last = int(numbered_after(last, segments, entry.label.continues).max(initial=last))
     return {
         "kind": "dataset",
         "damaged_files": dataset.damaged_files(),
         **_molecule(dataset.header.beads),
         "atoms": dataset.header.atoms.n_atoms if dataset.header.atoms is not None else None,
         "frames": dataset.n_frames,
-        "segments": last + 1,
+        "segments": dataset.read_timeline().n_segments,
         "shards": len(labels),
         "frames_with_forces": sum(entry.frames for entry in entries if dataset.has_forces(entry)),
         "weighted": any(dataset.read_weights(entry) is not None for entry in entries),

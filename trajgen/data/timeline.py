@@ -1,11 +1,13 @@
 """When the frames of a dataset are, in memory that grows with its segments and not its frames."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Float64, Int64
+
+from trajgen.data.records import numbered_after
 
 
 @dataclass(frozen=True)
@@ -46,40 +48,80 @@ class Stretches:
 
 @dataclass(frozen=True)
 class Timeline:
-    """When the frames of a part of a dataset are, without the frames.
+    """When the frames of a dataset are, without the frames.
 
-    Neighbours of one segment are one stretch. Only where segments alternate from frame to frame
-    does this take as much memory as an index for each.
+    Neighbours of one segment in one shard are one stretch. Only where segments alternate from frame
+    to frame does this take as much memory as an index for each.
 
     Attributes:
-        stretches: the frames, rising; some may be left out.
+        stretches: the frames, rising, counted through the shards; some may be left out.
         segments: segment of each stretch. Frames of different segments are never treated as
             consecutive.
-        n_frames: frames of the part, those that are left out included.
-        time_step_ps: time between consecutive frames of a segment, None where there is none.
+        shards: shard of each stretch.
+        intervals_ps: for each shard the time between consecutive frames of a segment, NaN where
+            there is none.
+        n_frames: frames of each shard, those that are left out included.
     """
 
     stretches: Stretches
     segments: Int64[np.ndarray, " stretches"]
-    n_frames: int
-    time_step_ps: float | None
+    shards: Int64[np.ndarray, " stretches"]
+    intervals_ps: Float64[np.ndarray, " shards"]
+    n_frames: Int64[np.ndarray, " shards"]
 
     @classmethod
     def of(
-        cls, segments: Int64[np.ndarray, " frames"], time_step_ps: float | None = None
+        cls,
+        segments: Iterable[Int64[np.ndarray, " _"]],
+        intervals_ps: Sequence[float | None],
+        continues: Sequence[bool] | None = None,
     ) -> "Timeline":
-        """Return that of frames whose segments are known."""
-        ends = np.append(np.flatnonzero(np.diff(segments)) + 1, len(segments))[: len(segments)]
-        firsts = np.append(0, ends)[:-1]
-        stretches = Stretches(firsts, ends - firsts)
-        return cls(stretches, np.asarray(segments[firsts], np.int64), len(segments), time_step_ps)
+        """Return that of shards whose frames' segments are known.
 
-    def left(self, firsts: np.ndarray, lengths: np.ndarray) -> "Timeline":
-        """Return it with so much left of each stretch; nothing of those without length."""
-        some = lengths > 0
-        return Timeline(
-            Stretches(firsts[some], lengths[some]),
-            self.segments[some],
-            self.n_frames,
-            self.time_step_ps,
+        Args:
+            segments: of the frames of each shard, which are let go one after the other.
+            intervals_ps: time between consecutive frames of a segment in each shard.
+            continues: for each shard whether its first segment is the last of the shard before it;
+                None for none of them.
+        """
+        none = np.zeros(0, dtype=np.int64)
+        firsts, lengths, ids, shards = [none], [none], [none], [none]
+        n_frames: list[int] = []
+        last = -1
+        goes_on = [False] * len(intervals_ps) if continues is None else continues
+        for shard, (own, follows) in enumerate(zip(segments, goes_on, strict=True)):
+            ends = np.append(np.flatnonzero(np.diff(own)) + 1, len(own))[: len(own)]
+            begins = np.append(0, ends)[:-1]
+            firsts.append(sum(n_frames) + begins)
+            lengths.append(ends - begins)
+            ids.append(numbered_after(last, np.asarray(own[begins], np.int64), follows))
+            shards.append(np.full(len(ends), shard))
+            n_frames.append(len(own))
+            last = int(ids[-1].max(initial=last))
+        return cls(
+            Stretches(np.concatenate(firsts), np.concatenate(lengths)),
+            np.concatenate(ids),
+            np.concatenate(shards),
+            np.array([np.nan if step is None else step for step in intervals_ps], np.float64),
+            np.array(n_frames, dtype=np.int64),
         )
+
+    @property
+    def n_segments(self) -> int:
+        """The number of segments, of a timeline from which no frames are left out."""
+        return int(self.segments.max(initial=-1)) + 1
+
+    def keeping(
+        self, firsts: Int64[np.ndarray, " stretches"], lengths: Int64[np.ndarray, " stretches"]
+    ) -> "Timeline":
+        """Return it with these frames of each stretch; a length of zero keeps none."""
+        some = lengths > 0
+        stretches = Stretches(firsts[some], lengths[some])
+        return replace(
+            self, stretches=stretches, segments=self.segments[some], shards=self.shards[some]
+        )
+
+    def of_shards(self, kept: Bool[np.ndarray, " shards"]) -> "Timeline":
+        """Return it with the frames of some shards."""
+        lengths = np.where(kept[self.shards], self.stretches.lengths, 0)
+        return self.keeping(self.stretches.firsts, lengths)

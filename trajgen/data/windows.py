@@ -3,7 +3,6 @@
 Windows are not listed but drawn: a trajectory has as many at each of its lags as it has frames.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -84,37 +83,40 @@ class Runs:
     reversible: Bool[np.ndarray, " runs"]
 
     @classmethod
-    def find(cls, parts: Sequence[Timeline], reversible: Sequence[bool] | None = None) -> "Runs":
-        """Find the segments of parts with a known time step; frames count through the parts.
+    def find(
+        cls, timeline: Timeline, reversible: Bool[np.ndarray, " shards"] | None = None
+    ) -> "Runs":
+        """Find the segments of shards with a known time step.
+
+        A segment that goes on in the next shard is one run, where both have the same time step and
+        are as likely backwards, and the shard between is not left out.
 
         Args:
-            parts: when the frames of one molecule are; none but those at the ends of a segment may
-                be left out.
-            reversible: parts that are as likely backwards; None for none of them.
+            timeline: when the frames of one molecule are; within a shard none but those at the ends
+                of a segment may be left out.
+            reversible: shards that are as likely backwards; None for none of them.
         """
-        none = np.zeros(0, dtype=np.int64)
-        firsts, stretches, lengths = [none], [none], [none]
-        intervals_ps, turned = [none.astype(np.float64)], [none.astype(bool)]
-        offset = 0
-        both_ways = [False] * len(parts) if reversible is None else reversible
-        for part, either in zip(parts, both_ways, strict=True):
-            if part.time_step_ps is not None:
-                names, run = np.unique(part.segments, return_inverse=True)
-                order = np.argsort(run, kind="stable")
-                firsts.append(offset + part.stretches.firsts[order])
-                stretches.append(part.stretches.lengths[order])
-                lengths.append(np.bincount(run, part.stretches.lengths).astype(np.int64))
-                intervals_ps.append(np.full(len(names), part.time_step_ps))
-                turned.append(np.full(len(names), either))
-            offset += part.n_frames
-        of_runs = np.concatenate(lengths)
+        steps_ps = timeline.intervals_ps
+        turned = np.zeros(len(steps_ps), dtype=bool) if reversible is None else reversible
+        known = timeline.of_shards(~np.isnan(steps_ps))
+        order = np.argsort(known.segments, kind="stable")
+        segments, shards = known.segments[order], known.shards[order]
+        lengths = known.stretches.lengths[order]
+        begins = np.ones(len(order), dtype=bool)
+        begins[1:] = (
+            (np.diff(segments) != 0)
+            | (np.diff(shards) > 1)
+            | (steps_ps[shards[1:]] != steps_ps[shards[:-1]])
+            | (turned[shards[1:]] != turned[shards[:-1]])
+        )
+        of_runs = np.bincount(np.cumsum(begins) - 1, lengths).astype(np.int64)
         return cls(
-            frames=Stretches(np.concatenate(firsts), np.concatenate(stretches)),
+            frames=Stretches(known.stretches.firsts[order], lengths),
             begins=np.cumsum(of_runs) - of_runs,
             lengths=of_runs,
-            intervals_ps=np.concatenate(intervals_ps),
+            intervals_ps=steps_ps[shards[begins]],
             weights=None,
-            reversible=np.concatenate(turned),
+            reversible=turned[shards[begins]],
         )
 
     def shortest_lag_ps(self) -> float | None:

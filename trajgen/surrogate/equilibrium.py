@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from trajgen.data.store import Dataset
 from trajgen.data.timeline import Timeline
@@ -37,40 +37,40 @@ def equilibrium_weights(dataset: Dataset) -> list[Float64[np.ndarray, " _"] | fl
 
 
 def equilibrium_runs(
-    parts: Sequence[Timeline],
+    timeline: Timeline,
     weights: Sequence[Float64[np.ndarray, " _"] | float],
-    reversible: Sequence[bool],
+    reversible: Bool[np.ndarray, " shards"],
 ) -> Runs:
-    """Return the runs of parts that begin windows at equilibrium, with the weights of their frames.
+    """Return the runs that begin windows at equilibrium, with the weights of their frames.
 
     A window may pass through frames of no weight, but not begin there. Where all frames that count
     count alike, there is no number for each.
 
     Args:
-        parts: when the frames of each shard are.
+        timeline: when the frames are.
         weights: of each shard, see ``equilibrium_weights``.
         reversible: shards that are as likely backwards.
     """
-    usable = [
-        part if np.any(own) else part.left(part.stretches.firsts, 0 * part.stretches.lengths)
-        for part, own in zip(parts, weights, strict=True)
-    ]
+    usable = timeline.of_shards(np.array([bool(np.any(own)) for own in weights]))
     runs = Runs.find(usable, reversible)
     if all(np.ndim(own) == 0 for own in weights):
         return runs
     of_frames = np.concatenate(
-        [np.broadcast_to(own, part.n_frames) for part, own in zip(parts, weights, strict=True)]
+        [np.broadcast_to(own, count) for own, count in zip(weights, timeline.n_frames, strict=True)]
     )
     return replace(runs, weights=of_frames[runs.frames.at(np.arange(len(runs.frames)))])
 
 
-def reversible_shards(dataset: Dataset) -> list[bool]:
+def reversible_shards(dataset: Dataset) -> Bool[np.ndarray, " shards"]:
     """Say which shards are of trajectories that are as likely backwards.
 
     Positions along a trajectory at equilibrium are, by detailed balance, whatever the friction; not
     so where weights have to make an equilibrium of it.
     """
-    return [
-        entry.label.sampling == "equilibrium" and dataset.read_weights(entry) is None
-        for entry in dataset.entries
-    ]
+    return np.array(
+        [
+            entry.label.sampling == "equilibrium" and dataset.read_weights(entry) is None
+            for entry in dataset.entries
+        ],
+        dtype=bool,
+    )

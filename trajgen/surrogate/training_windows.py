@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from trajgen.data.splits import split_timelines
+from trajgen.data.splits import split_timeline
 from trajgen.data.store import Dataset
 from trajgen.data.stored_positions import StoredPositions
 from trajgen.data.timeline import Timeline
@@ -139,17 +139,16 @@ def _read_sources(
     """Return what training and validation windows of a dataset are drawn from."""
     if not dataset.entries:
         raise InputError(f"dataset {dataset.path} is empty; append frames first")
-    parts = [dataset.read_timeline(entry) for entry in dataset.entries]
-    continues = [entry.label.continues for entry in dataset.entries]
-    for_training, for_validation = split_timelines(parts, continues, validation_fraction, seed)
-    reversible = [backward and either for either in reversible_shards(dataset)]
+    timeline = dataset.read_timeline()
+    for_training, for_validation = split_timeline(timeline, validation_fraction, seed)
+    reversible = backward & reversible_shards(dataset)
     starts = _starts(for_training, reversible, settings)
     if not len(starts.lags_ps):
         logger.warning("too few windows to hold any out: all frames are trained on")
-        for_training, for_validation = split_timelines(parts, continues, 0.0, seed)
+        for_training, for_validation = split_timeline(timeline, 0.0, seed)
         starts = _starts(for_training, reversible, settings)
     if not len(starts.lags_ps):
-        raise InputError(_no_window(dataset, parts, settings))
+        raise InputError(_no_window(dataset, timeline, settings))
     _warn_of_padding(starts, settings.window_frames)
     weights = equilibrium_weights(dataset)
 
@@ -158,13 +157,14 @@ def _read_sources(
         served = [runs.serves(lag_ps, settings.window_frames) for lag_ps in starts.lags_ps]
         return WindowPool(runs, starts.lags_ps[served])
 
-    def ensemble(chosen: Sequence[Timeline]) -> WindowPool | None:
+    def ensemble(chosen: Timeline) -> WindowPool | None:
         found = pool(equilibrium_runs(chosen, weights, reversible))
         return found if len(found.lags_ps) else None
 
+    temperatures = [entry.label.temperature_K for entry in dataset.entries]
     training = WindowSource(
         positions=_positions(dataset, settings),
-        temperatures_K=torch.tensor([entry.label.temperature_K for entry in dataset.entries]),
+        temperatures_K=torch.tensor(temperatures, dtype=torch.float32),
         starts=starts,
         ensemble=ensemble(for_training),
     )
@@ -196,10 +196,10 @@ def _balanced(
 
 
 def _starts(
-    parts: Sequence[Timeline], reversible: Sequence[bool], settings: SurrogateSettings
+    timeline: Timeline, reversible: Bool[np.ndarray, " shards"], settings: SurrogateSettings
 ) -> WindowPool:
-    """Return the runs of parts, and the lags of the settings that they have windows at."""
-    runs = Runs.find(parts, reversible)
+    """Return the runs of a timeline, and the lags of the settings that they have windows at."""
+    runs = Runs.find(timeline, reversible)
     shortest = settings.shortest_lag_ps or runs.shortest_lag_ps()
     longest = settings.longest_lag_ps or runs.longest_lag_ps(settings.window_frames)
     if shortest is None or longest is None or not len(runs.intervals_ps):
@@ -247,8 +247,8 @@ def _warn_of_padding(pool: WindowPool, length: int) -> None:
         )  # fmt: skip
 
 
-def _no_window(dataset: Dataset, parts: Sequence[Timeline], settings: SurrogateSettings) -> str:
-    runs = Runs.find(parts)
+def _no_window(dataset: Dataset, timeline: Timeline, settings: SurrogateSettings) -> str:
+    runs = Runs.find(timeline)
     if not len(runs.lengths):
         return (
             f"dataset {dataset.path} has no frames with a known time step, so the surrogate has "
