@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import mdtraj
@@ -148,12 +149,31 @@ def test_generate_forward_goes_on_from_a_trajectory(made: Made, tmp_path: Path) 
         *forward, "--after", *run, "--start", tmp_path / "s.pdb", "--out", tmp_path / "x.xtc"
     )
     assert both.error == "give --start START.pdb or --after RUN.xtc, one of them"
+    simulate(made, tmp_path / "one.npz", "--dataset", made.dataset, "--chains", 1)
+    one = trajgen(*forward, "--after", tmp_path / "one.npz", "--out", tmp_path / "x.xtc")
+    assert "does not say how far its frames are apart; add --lag-ps" in one.error
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("forward", "--frames", 7, "--after"),
+        ("upsample", "--factor", 3, "--interval-ps", 6, "--input"),
+        ("inpaint", "--residues", "1,3-4", "--known"),
+        ("design", "--residues", "1,3-4", "--known"),
+    ],
+    ids=lambda asked: asked[0],
+)
+def test_several_trajectories_are_not_taken_for_one(
+    made: Made, tmp_path: Path, asked: tuple[Any, ...]
+) -> None:
     simulate(made, tmp_path / "two.npz", "--dataset", made.dataset, "--chains", 2)
-    two = ("--after", tmp_path / "two.npz", "--out", tmp_path / "x.xtc")
-    assert (
-        "does not say how far its frames are apart; add --lag-ps" in trajgen(*forward, *two).error
+    task, *more = asked
+    refused = trajgen(
+        "generate", task, made.surrogate, *more, tmp_path / "two.npz", "--out", tmp_path / "x.xtc"
     )
-    assert "has 2 trajectories" in trajgen(*forward, *two, "--lag-ps", 2).error
+    assert refused.code == 2
+    assert "two.npz has 2 trajectories; give one of them" in refused.error
 
 
 def test_generate_interpolate_writes_paths(made: Made, tmp_path: Path) -> None:

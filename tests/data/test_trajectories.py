@@ -6,11 +6,12 @@ from pathlib import Path
 import mdtraj
 import numpy as np
 import pytest
+from disulfide import write_bridged_dimer
 from peptide import Solvated
 
 from trajgen.data.sources import read_trajectory
 from trajgen.data.topology import AtomTopology
-from trajgen.data.trajectories import iterate_trajectory, read_solute
+from trajgen.data.trajectories import iterate_trajectory, read_solute, read_structure
 from trajgen.data.writers import mdtraj_topology, write_structure
 from trajgen.errors import InputError
 
@@ -26,6 +27,19 @@ def test_the_solute_is_kept_and_the_rest_is_named(
     assert solute.indices[list(solute.bead_atoms)].tolist() == solvated.alpha
     assert solute.file_atoms == solvated.frames.n_atoms
     assert "dropped 4 residues that are no protein (HOH 3, NA 1)" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["CYS", "CYX"])
+def test_disulfides_are_found_in_gro_files_too(tmp_path: Path, name: str) -> None:
+    dimer = mdtraj.load(str(write_bridged_dimer(tmp_path / "dimer.pdb")))
+    dimer = dimer.atom_slice([atom.index for atom in dimer.topology.atoms if atom.name != "HG"])
+    for residue in dimer.topology.residues:
+        residue.name = name if residue.name == "CYS" else residue.name
+    dimer.save(str(tmp_path / "dimer.gro"))
+    for solute in (read_solute(tmp_path / "dimer.gro"), read_structure(tmp_path / "dimer.gro")[0]):
+        names = solute.topology.names
+        assert ("SG", "SG") in [(names[a], names[b]) for a, b in solute.topology.bonds]
+        assert solute.topology.residues == ("GLY", "CYS", "GLY") * 2
 
 
 @pytest.mark.parametrize("suffix", [".xtc", ".trr", ".dcd", ".nc", ".h5", ".pdb"])

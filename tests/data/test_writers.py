@@ -7,6 +7,7 @@ import MDAnalysis
 import mdtraj
 import numpy as np
 import pytest
+from peptide import Solvated
 
 from trajgen.data import writers
 from trajgen.data.readers import read_bead_structure, read_starts
@@ -14,6 +15,7 @@ from trajgen.data.records import Rollouts
 from trajgen.data.sources import open_samples, read_all, read_trajectory
 from trajgen.data.starts import draw_starts, repeat_starts
 from trajgen.data.topology import BeadTopology
+from trajgen.data.trajectories import read_solute
 from trajgen.data.writers import (
     mdtraj_topology,
     prepare_output,
@@ -157,14 +159,23 @@ def test_chains_that_all_failed_are_not_written(tmp_path: Path, rollouts: Rollou
 def test_a_name_that_is_taken_is_refused_before_the_work(tmp_path: Path, taken: str) -> None:
     (tmp_path / taken).write_text("precious")
     with pytest.raises(InputError, match=f"{taken} exists already"):
-        prepare_output(tmp_path / "gen.xtc", 3)
+        prepare_output(tmp_path / "gen.xtc", 3, TOPOLOGY)
     assert [file.name for file in tmp_path.iterdir()] == [taken]
     assert (tmp_path / taken).read_text() == "precious"
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.npz, \.xtc"):
-        prepare_output(tmp_path / "gen.mp4", 1)
+        prepare_output(tmp_path / "gen.mp4", 1, TOPOLOGY)
+
+
+def test_atoms_in_a_file_for_beads_are_refused_before_the_work(
+    tmp_path: Path, solvated: Solvated
+) -> None:
+    atoms = read_solute(solvated.structure).topology
+    with pytest.raises(InputError, match=r"gen\.npz cannot hold atoms; use \.xtc"):
+        prepare_output(tmp_path / "gen.npz", 1, atoms)
+    assert prepare_output(tmp_path / "gen.safetensors", 1, atoms)
 
 
 def test_a_provenance_that_is_no_json_leaves_nothing(tmp_path: Path, rollouts: Rollouts) -> None:

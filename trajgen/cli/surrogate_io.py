@@ -29,14 +29,14 @@ def open_surrogate(
     device: str,
 ) -> "tuple[Surrogate, RolloutSettings]":
     """Read a checkpoint, of the molecule of a structure where it has several, and settings."""
-    from trajgen.data.trajectories import STRUCTURE_SUFFIXES
+    from trajgen.data.trajectories import holds_topology
     from trajgen.settings import load_settings
     from trajgen.surrogate.checkpoints import load_surrogate
     from trajgen.surrogate.completing import RolloutSettings
 
     flags = [*(sets or []), *overrides(temperature_K=temperature)]
     settings = load_settings(RolloutSettings, config, flags)
-    if structure is not None and structure.suffix.lower() not in STRUCTURE_SUFFIXES:
+    if structure is not None and not holds_topology(structure):
         structure = None
     return load_surrogate(model, device_of(device), structure), settings
 
@@ -55,7 +55,7 @@ def read_start(path: Path, surrogate: "Surrogate") -> "np.ndarray":
 def read_known(
     path: Path, topology: Path | None, surrogate: "Surrogate"
 ) -> "BeadFrames | AtomFrames":
-    """Read a trajectory of what the surrogate moves, in its order of atoms."""
+    """Read one trajectory of what the surrogate moves, in its order of atoms."""
     from dataclasses import replace
 
     from trajgen.data.readers import places_of
@@ -67,11 +67,19 @@ def read_known(
     if isinstance(wanted, BeadTopology):
         beads = read_trajectory(path, topology or wanted)
         wanted.require_same(beads.topology, "the surrogate", str(path))
+        _require_one(beads.segments, path)
         return beads
     chunks: list[Any] = list(open_samples([path], topology, "heavy").chunks())
     atoms = join_chunks(chunks)
+    _require_one(atoms.segments, path)
     places = places_of(wanted, atoms.topology, path)
     return replace(atoms, topology=wanted, positions_nm=atoms.positions_nm[:, places], forces=None)
+
+
+def _require_one(segments: "np.ndarray", path: Path) -> None:
+    """Refuse several trajectories: the end of one is not followed by the begin of the next."""
+    if (runs := len(set(segments.tolist()))) > 1:
+        raise InputError(f"{path} has {runs} trajectories; give one of them")
 
 
 def read_end(
@@ -91,8 +99,6 @@ def read_end(
             f"--lag-ps is {lag_ps:g}, but the frames of {path} are {own_ps:g} ps apart; leave "
             "--lag-ps out, or give a trajectory of that interval"
         )
-    if (runs := len(set(run.segments.tolist()))) > 1:
-        raise InputError(f"{path} has {runs} trajectories; give one of them to go on from")
     return run.positions_nm[None, -frames:], float(lag_ps or own_ps or 0.0)
 
 
@@ -191,7 +197,7 @@ def generate_to_file(
 
     folder = WorkFolder(out, request.identity(), "generation")
     if not folder.finished:
-        files = prepare_output(out, chains)
+        files = prepare_output(out, chains, request.surrogate.topology)
         rollouts, more = run(folder)
         said = request.provenance()
         said["settings"] = {"lag_ps": rollouts.time_step_ps, **said["settings"], **more}

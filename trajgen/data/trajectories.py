@@ -78,6 +78,11 @@ class Solute:
     bead_atoms: tuple[int, ...]
 
 
+def holds_topology(path: Path) -> bool:
+    """Say whether a file of this name tells which atoms there are, beside their coordinates."""
+    return path.suffix.lower() not in (*COORDINATE_SUFFIXES, ".npz", ".npy", ".safetensors", "")
+
+
 def read_solute(topology: Path) -> Solute:
     """Read the protein of a topology file; all else is dropped with a message.
 
@@ -132,6 +137,7 @@ def read_structure(path: Path) -> tuple[Solute, Float32[np.ndarray, "atoms 3"]]:
         raise InputError(f"{path} is no structure file; give a PDB file of one frame")
     with _reading(path):
         structure = mdtraj.load(str(path))
+    _add_disulfides(structure, path)
     if structure.n_frames > 1:
         logger.info("%s has %d models; the first is used", path, structure.n_frames)
     solute = solute_of(structure.topology, path)
@@ -210,7 +216,20 @@ def require_file(path: Path) -> None:
 def _load_topology(path: Path) -> mdtraj.Topology:
     require_file(path)
     with _reading(path):
-        return mdtraj.load_topology(str(path))
+        if path.suffix.lower() != ".gro":
+            return mdtraj.load_topology(str(path))
+        structure = mdtraj.load(str(path))
+    _add_disulfides(structure, path)
+    return structure.topology
+
+
+def _add_disulfides(structure: mdtraj.Trajectory, path: Path) -> None:
+    """Find the disulfides of a ``.gro`` file; its reader leaves them out, that of PDB does not."""
+    if path.suffix.lower() == ".gro":
+        for residue in structure.topology.residues:
+            if residue.name == "CYX":
+                residue.name = "CYS"
+        structure.topology.create_disulfide_bonds(structure.xyz[0])
 
 
 def _iterate_mdtraj(

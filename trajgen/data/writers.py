@@ -43,16 +43,19 @@ _ARRAY_SUFFIXES = (".npz", ".safetensors")
 PIECE_FRAMES = 1000
 
 
-def prepare_output(path: Path, chains: int) -> list[Path]:
+def prepare_output(path: Path, chains: int, topology: AtomTopology | BeadTopology) -> list[Path]:
     """Return the files that ``write_rollouts`` may write, checked before the long work begins.
 
     Raises:
-        InputError: an unknown suffix, a name that is taken, or a folder without permission.
+        InputError: an unknown suffix, atoms in a file for beads, a name that is taken, or a folder
+            without permission.
     """
     suffix = path.suffix.lower()
     known = (".npz", *COORDINATE_SUFFIXES, *STRUCTURE_SUFFIXES, ".safetensors")
     if suffix not in known:
         raise InputError(f"--out {path} is of no format that is known; use {', '.join(known)}")
+    if suffix == ".npz" and isinstance(topology, AtomTopology):
+        raise InputError(f"--out {path} cannot hold atoms; use {', '.join(known[1:])}")
     files = _trajectory_files(path, chains)
     if suffix in COORDINATE_SUFFIXES:
         files.append(path.with_suffix(".pdb"))
@@ -79,13 +82,11 @@ def write_rollouts(path: Path, rollouts: Rollouts, provenance: dict[str, Any]) -
         InputError: a name that is taken, an unknown suffix, or atoms in a file for beads.
         WorkError: the files did not reach the disk.
     """
-    if path.suffix.lower() == ".npz" and isinstance(rollouts.topology, AtomTopology):
-        raise InputError(f"{path} cannot hold atoms; use xtc, trr, dcd, nc, h5 or pdb")
     alive = [bool(chain.any()) for chain in rollouts.alive]
     if not any(alive):
         raise WorkError(f"no chain was alive in any frame; {path} is not written")
     trajectories = _trajectory_files(path, len(alive))
-    files = prepare_output(path, len(alive))
+    files = prepare_output(path, len(alive), rollouts.topology)
     if not rollouts.losses:
         files.remove(_lost_file(path))
     if path.suffix.lower() not in _ARRAY_SUFFIXES:

@@ -67,7 +67,7 @@ def simulate_to_file(
         report: dict[str, Any] = read_json(out.with_suffix(".json"))["simulation"]
         return report
     simulation = Simulation(potential, starts_nm, settings, seed)
-    files = prepare_output(out, len(starts_nm))
+    files = prepare_output(out, len(starts_nm), potential.topology)
     stored = folder.load()
     if stored is not None:
         simulation.restore(*stored)
