@@ -123,6 +123,23 @@ def test_disagreement_does_not_depend_on_frames_around_or_rotation(of_three, cha
     torch.testing.assert_close(of_three.disagreement(chains @ turn.T).largest, whole.largest)
 
 
+def test_many_frames_are_taken_in_parts(of_three, chains, monkeypatch):
+    energies, forces = of_three.member_energies(chains), of_three.member_forces(chains)
+    sizes = []
+    network = of_three.network
+    whole = network.member_energies
+
+    def counted(frames: torch.Tensor) -> torch.Tensor:
+        sizes.append(frames.shape[1])
+        return whole(frames)
+
+    monkeypatch.setattr(network, "member_energies", counted)
+    monkeypatch.setattr("trajgen.potential.energy.EVALUATION_BATCH", 2)
+    torch.testing.assert_close(of_three.member_energies(chains), energies)
+    torch.testing.assert_close(of_three.member_forces(chains), forces)
+    assert sizes == [2, 2, 1] * 2
+
+
 def test_one_network_has_no_disagreement_and_says_why(make_potential, chains):
     found = make_potential().disagreement(chains)
     assert found.rms is None

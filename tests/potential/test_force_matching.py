@@ -26,10 +26,9 @@ from trajgen.potential import training as training_module
 from trajgen.potential.batches import batch_of_step
 from trajgen.potential.dynamics.settings import SimulationSettings
 from trajgen.potential.dynamics.simulate import simulate
-from trajgen.potential.energy import energy_and_forces
+from trajgen.potential.energy import energy_and_forces, evaluation_batch
 from trajgen.potential.fit import FitSettings, fit_potential
 from trajgen.potential.force_labels import (
-    evaluation_batch,
     make_labels,
     mean_force_error,
     read_labelled_frames,

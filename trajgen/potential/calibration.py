@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Int
 
 from trajgen.potential.committee import Committee
-from trajgen.potential.energy import energy_and_forces
-from trajgen.potential.force_labels import ForceLabels, evaluation_batch
+from trajgen.potential.energy import energy_and_forces, evaluation_batch
+from trajgen.potential.force_labels import ForceLabels
 from trajgen.seeding import derive_seed, numpy_generator
 
 #: Groups of frames of rising disagreement, and frames that a group has at least.

@@ -12,15 +12,11 @@ from trajgen.data.records import BeadFrames, concatenate, join_chunks, segments_
 from trajgen.data.store import Dataset
 from trajgen.errors import InputError
 from trajgen.potential.committee import Committee
-from trajgen.potential.energy import Energy, energy_and_forces
+from trajgen.potential.energy import Energy, energy_and_forces, evaluation_batch
 from trajgen.potential.label_weights import inverse_variance_weights
 from trajgen.potential.priors import Priors
 
 logger = logging.getLogger(__name__)
-
-#: Frames at once where nothing is trained, and pairs of beads in them, which bounds the memory: a
-#: pair whose forces are taken holds some 2 kB in a network of the default size.
-EVALUATION_BATCH, EVALUATED_PAIRS = 1024, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -143,11 +139,6 @@ def is_equilibrium(dataset: Dataset) -> bool:
             len(dataset.entries),
         )
     return not seeded
-
-
-def evaluation_batch(beads: int, members: int = 1) -> int:
-    """Return how many frames of so many beads are evaluated at once, by each of some networks."""
-    return max(1, min(EVALUATION_BATCH, 2 * EVALUATED_PAIRS // (members * beads**2)))
 
 
 def make_labels(

@@ -12,7 +12,7 @@ from trajgen.checkpoint import load_checkpoint, save_checkpoint
 from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError
 from trajgen.potential.committee import Committee, Disagreement, disagreement_of
-from trajgen.potential.energy import energy_and_forces
+from trajgen.potential.energy import energy_and_forces, evaluation_batch
 from trajgen.potential.priors import Priors, PriorSettings
 from trajgen.potential.schnet import CGSchNet, NetworkSettings
 from trajgen.settings import Settings, parse_settings
@@ -127,19 +127,32 @@ class Potential(nn.Module):
         self, positions_nm: Float[Tensor, "frames beads 3"]
     ) -> Float[Tensor, "members frames"]:
         """Return the energy that each member gives with the priors, without a graph, kJ/mol."""
+        parts = []
         with torch.no_grad():
-            return self.priors(positions_nm) + self.network.member_energies(self._own(positions_nm))
+            for part in self._parts(positions_nm):
+                parts.append(self.priors(part) + self.network.member_energies(self._own(part)))
+        return torch.cat(parts, dim=1)
 
     def member_forces(
         self, positions_nm: Float[Tensor, "frames beads 3"]
     ) -> Float[Tensor, "members frames beads 3"]:
         """Return the forces that each member gives with the priors, kJ/mol/nm."""
-        _, prior = energy_and_forces(self.priors, positions_nm)
-        return prior + energy_and_forces(self.network.member_energies, self._own(positions_nm))[1]
+        parts = []
+        for part in self._parts(positions_nm):
+            _, prior = energy_and_forces(self.priors, part)
+            _, networks = energy_and_forces(self.network.member_energies, self._own(part))
+            parts.append(prior + networks)
+        return torch.cat(parts, dim=1)
 
     def disagreement(self, positions_nm: Float[Tensor, "frames beads 3"]) -> Disagreement:
         """Return how far the members' forces are apart in each frame, kJ/mol/nm."""
         return disagreement_of(self.member_forces(positions_nm))
+
+    def _parts(self, positions_nm: Tensor) -> tuple[Tensor, ...]:
+        """Return frames in parts, so that the memory that they take has a bound."""
+        return positions_nm.split(
+            evaluation_batch(positions_nm.shape[1], max(1, self.settings.committee))
+        )
 
     def _own(
         self, positions_nm: Float[Tensor, "frames beads 3"]

@@ -29,9 +29,9 @@ from torch import Tensor
 
 from trajgen.errors import WorkError
 from trajgen.potential.committee import Committee
+from trajgen.potential.energy import evaluation_batch
 from trajgen.potential.ensemble_matching import SimulatedChains
 from trajgen.potential.ensemble_settings import ReadoutSettings
-from trajgen.potential.force_labels import evaluation_batch
 from trajgen.potential.prior_fit import effective_frames
 from trajgen.progress import SILENT, Progress
 
