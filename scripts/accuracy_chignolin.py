@@ -179,10 +179,11 @@ def measure_seed(
     return row
 
 
-def print_table(rows: list[dict[str, Any]], floor: dict[str, Any]) -> None:
+def print_table(rows: list[dict[str, Any]], floor: dict[str, Any], minutes: float) -> None:
     """Print the distances of both runs of each seed, the floor and the goals.
 
-    Transitions, times and what was lost are those of the second half of the runs.
+    Transitions, times and what was lost are those of the second half of the runs. Fits that took
+    longer than so many minutes are named.
     """
     shares = ["native", "mirror"]
     shown = (*COLUMNS, *shares)
@@ -215,13 +216,17 @@ def print_table(rows: list[dict[str, Any]], floor: dict[str, Any]) -> None:
         "",
         "",
         "",
-        "≤ 30",
+        f"≤ {minutes:g}",
         "",
         "",
         "0",
         "≤ 0.15",
     )
-    Console(width=200).print(table)
+    console = Console(width=200)
+    console.print(table)
+    for row in rows:
+        if (took := row["fit"]["minutes"]) > minutes:
+            console.print(f"seed {row['seed']}: the fit took {took:.1f} minutes of {minutes:g}")
 
 
 def main() -> None:
@@ -260,7 +265,7 @@ def main() -> None:
         itself = floors(judge(read_samples(against, known), known), COLUMNS)
         rows = [measure_seed(seed, found, known, arguments) for seed, found in runs.items()]
         Console().print(f"reference: {name}, {against.n_frames} frames")
-        print_table(rows, itself)
+        print_table(rows, itself, arguments.minutes)
         result[name] = {"floor": itself, "rows": rows}
     if arguments.json is not None:
         write_json(arguments.json, result)

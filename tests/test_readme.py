@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import Made
+from command import succeed
+from tiny import SEQUENCE, TRAIN, Made
 
 from al.run_settings import load_run_settings
+from trajgen.data.store import Dataset
+from trajgen.data.writers import write_structure
 from trajgen.potential.fit import FitSettings
 from trajgen.settings import load_settings
 from trajgen.surrogate.training_settings import TrainSettings
@@ -20,9 +23,11 @@ SHORTER = {
     "SimulationSettings()": "SimulationSettings(steps=10, save_every=5)",
     "starts, 1000, 5.0": "starts, 9, 2.0",
     "40, 8, 5.0": "5, 2, 2.0",
+    "paths, 5.0": "paths, 2.0",
     "run[::10], 10, 50.0": "run[::4], 2, 4.0",
     "known, 4, 5.0": "known, 2, 2.0",
     "model, 1000,": "model, 4,",
+    "known, 100, 5.0": "known, 3, 2.0",
     "[:16]": "[:3]",
 }
 
@@ -37,6 +42,13 @@ def test_the_python_example_runs(
     for name in ("data", "potential", "surrogate"):
         source = made.dataset if name == "data" else getattr(made, name)
         (tmp_path / name).symlink_to(source)
+    arrays, other = made.arrays.flags(), tmp_path / "other"
+    succeed("import", *("GYAPE" if word == SEQUENCE else word for word in arrays), "--out", other)
+    few = [part for value in (*TRAIN, "tasks.design=0.25") for part in ("--set", value)]
+    several = tmp_path / "several"
+    succeed("train", made.dataset, other, "--out", several, "--device", "cpu", *few)
+    beads = Dataset.open(made.dataset).read_all_beads()
+    write_structure(tmp_path / "a.pdb", beads.topology, beads.positions_nm[0])
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
     exec(example, found)
@@ -44,12 +56,15 @@ def test_the_python_example_runs(
     assert found["rolled"].positions_nm.shape == (3, 9, 5, 3)
     assert found["paths"].positions_nm.shape == (2, 5, 5, 3)
     assert found["fine"].positions_nm.shape == (1, 5, 5, 3)
+    assert found["best_first"].positions_nm.shape == (2, 5, 5, 3)
+    assert len(found["scores"]) == 2
+    assert len(found["designs"].sequences(SEQUENCE)) == 3
     assert found["whole"].positions_nm.shape == (2, 9, 5, 3)
     assert found["drawn"].positions_nm.shape == (1, 4, 5, 3)
 
 
 def test_settings_in_its_commands_are_known() -> None:
-    lines = README.read_text(encoding="utf-8").splitlines()
+    lines = README.read_text(encoding="utf-8").replace("\\\n", "").splitlines()
     kinds = {"fit": FitSettings, "train": TrainSettings}
     seen = 0
     for line in (line for line in lines if re.match(r"trajgen (fit|train) ", line)):

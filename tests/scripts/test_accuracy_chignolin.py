@@ -84,7 +84,10 @@ def test_the_table_has_all_that_a_reader_needs(
     # Shares of the weighted data, as they were measured by others.
     assert itself["native"] == pytest.approx(0.49, abs=0.01)
     assert itself["mirror"] == pytest.approx(0.009, abs=0.001)
-    print_table([row], itself)
+    print_table([row], itself, 30.0)
     printed = " ".join(capsys.readouterr().out.split())
+    assert "the fit took" not in printed
     for said in ("2900", "25.0", "8000", "4567", "6.25%"):
         assert said in printed, said
+    print_table([row], itself, 24.0)
+    assert "seed 5: the fit took 25.0 minutes of 24" in capsys.readouterr().out

@@ -107,7 +107,10 @@ def forward_command(
 def interpolate_command(
     model: Model,
     start: Annotated[Path, typer.Option("--from", help="Structure (PDB) of the first frame.")],
-    end: Annotated[Path, typer.Option("--to", help="Structure (PDB) of the last frame.")],
+    end: Annotated[
+        Path,
+        typer.Option("--to", help="Structure (PDB) of the last frame; superposed on the first."),
+    ],
     frames: Annotated[int, typer.Option("--frames", help="Frames of a path, ends included.")],
     out: Generated,
     lag_ps: LagPs = None,
