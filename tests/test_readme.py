@@ -64,7 +64,7 @@ def test_the_python_example_runs(
 
 
 def test_settings_in_its_commands_are_known() -> None:
-    lines = README.read_text(encoding="utf-8").replace("\\\n", "").splitlines()
+    lines = README.read_text(encoding="utf-8").splitlines()
     kinds = {"fit": FitSettings, "train": TrainSettings}
     seen = 0
     for line in (line for line in lines if re.match(r"trajgen (fit|train) ", line)):

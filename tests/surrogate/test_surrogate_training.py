@@ -28,7 +28,7 @@ from trajgen.errors import InputError, WorkError
 from trajgen.geometry.internal import distances
 from trajgen.geometry.superposition import rmsd
 from trajgen.progress import Progress, ProgressTask
-from trajgen.settings import load_settings, read_yaml
+from trajgen.settings import load_settings, parse_settings, read_yaml
 from trajgen.surrogate import trainer
 from trajgen.surrogate.checkpoints import load_surrogate
 from trajgen.surrogate.completing import RolloutSettings
@@ -344,3 +344,11 @@ def test_the_settings_file_that_users_copy_holds_the_defaults():
     file = Path(__file__).parents[2] / "configs" / "surrogate" / "default.yaml"
     assert load_settings(TrainSettings, file) == TrainSettings()
     assert read_yaml(file) == TrainSettings().model_dump(mode="json")
+
+
+@pytest.mark.parametrize(("size", "rate"), [("tiny", 4e-3), ("small", 1.5e-3), ("base", 5e-4)])
+def test_the_learning_rate_is_that_of_the_size_unless_asked(size: str, rate: float):
+    sized = {"model": {"network": {"size": size}}}
+    assert parse_settings(TrainSettings, sized, "test").highest_learning_rate == rate
+    asked = sized | {"training": {"learning_rate": 1e-5}}
+    assert parse_settings(TrainSettings, asked, "test").highest_learning_rate == 1e-5

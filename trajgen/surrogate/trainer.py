@@ -53,7 +53,7 @@ class Trainer:
         self.averaged = copy.deepcopy(self.network).requires_grad_(False)
         optimizer = torch.optim.AdamW(
             self.network.parameters(),
-            lr=settings.training.learning_rate,
+            lr=settings.highest_learning_rate,
             weight_decay=settings.training.weight_decay,
             fused=True,
         )
@@ -84,7 +84,8 @@ class Trainer:
         """Take one optimizer step; return its loss on this process."""
         training = self.settings.training
         warmup = min(1.0, (self.step + 1) / max(1, training.warmup_steps))
-        rate = training.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * fraction_done))
+        highest = self.settings.highest_learning_rate
+        rate = highest * warmup * 0.5 * (1 + math.cos(math.pi * fraction_done))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = self._gradients(self._batch())
@@ -302,7 +303,7 @@ class Trainer:
             window = source.describe(batch.frames[int(bad.int().argmax())])
             raise WorkError(
                 f"the loss is not finite in step {self.step} at {window}; look at those frames, or "
-                "lower training.learning_rate"
+                f"lower training.learning_rate from {self.settings.highest_learning_rate:g}"
             )
 
 

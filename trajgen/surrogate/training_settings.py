@@ -6,6 +6,11 @@ from trajgen.device import PrecisionName
 from trajgen.settings import Settings
 from trajgen.surrogate.conditioning import TaskSettings
 from trajgen.surrogate.surrogate import SurrogateSettings
+from trajgen.surrogate.transformer import SizeName
+
+#: What networks of each size learn well with; those of the first two were tried, see
+#: ``docs/surrogate.md``.
+LEARNING_RATES: dict[SizeName, float] = {"tiny": 4e-3, "small": 1.5e-3, "base": 5e-4}
 
 
 class TrainingSettings(Settings):
@@ -21,6 +26,7 @@ class TrainingSettings(Settings):
         precision: ``bf16`` for products of the network in bfloat16, ``float32``, or ``auto`` for
             the former on a GPU and the latter on a CPU.
         learning_rate: highest learning rate; it rises over ``warmup_steps`` and falls as a cosine.
+            None for that of the network's size: ``tiny`` 0.004, ``small`` 0.0015, ``base`` 0.0005.
         warmup_steps: steps over which the learning rate rises.
         weight_decay: decay of AdamW.
         gradient_clip: largest norm of the gradient.
@@ -43,7 +49,7 @@ class TrainingSettings(Settings):
     batch: int = Field(default=64, ge=1)
     micro_batch: int | None = Field(default=None, ge=1)
     precision: PrecisionName = "auto"
-    learning_rate: float = Field(default=5e-4, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0)
     warmup_steps: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=0.01, ge=0)
     gradient_clip: float = Field(default=1.0, gt=0)
@@ -73,3 +79,8 @@ class TrainSettings(Settings):
     model: SurrogateSettings = SurrogateSettings()
     tasks: TaskSettings = TaskSettings()
     training: TrainingSettings = TrainingSettings()
+
+    @property
+    def highest_learning_rate(self) -> float:
+        """The learning rate that was asked for, or that of the network's size."""
+        return self.training.learning_rate or LEARNING_RATES[self.model.network.size]
