@@ -34,6 +34,20 @@ Generated = Annotated[
     Path, typer.Option("--out", help="GEN.xtc, or npz, safetensors, trr, dcd, nc, h5, pdb.")
 ]
 Model = Annotated[Path, typer.Argument(help="Checkpoint written by trajgen train.")]
+TopologyFile = Annotated[
+    Path | None, typer.Option("--topology", help="Structure file of the trajectory.")
+]
+IntervalPs = Annotated[
+    float | None,
+    typer.Option("--interval-ps", help="Time between its frames; default as it says."),
+]
+KnownFile = Annotated[Path, typer.Option("--known", help="Trajectory of the known residues.")]
+KnownResidues = Annotated[
+    str,
+    typer.Option(
+        "--residues", help="Residues that are known, counted from 1: 1,4,6-9; of beads three."
+    ),
+]
 
 
 def forward_command(
@@ -155,13 +169,8 @@ def upsample_command(
     source: Annotated[Path, typer.Option("--input", help="Trajectory to fill in.")],
     factor: Annotated[int, typer.Option("--factor", help="Frames for each one, 2 to 100.")],
     out: Generated,
-    topology: Annotated[
-        Path | None, typer.Option("--topology", help="Structure file of the trajectory.")
-    ] = None,
-    interval_ps: Annotated[
-        float | None,
-        typer.Option("--interval-ps", help="Time between its frames; default as it says."),
-    ] = None,
+    topology: TopologyFile = None,
+    interval_ps: IntervalPs = None,
     temperature: Temperature = None,
     config: Config = None,
     sets: Sets = None,
@@ -193,21 +202,11 @@ def upsample_command(
 
 def inpaint_command(
     model: Model,
-    known: Annotated[Path, typer.Option("--known", help="Trajectory of the known residues.")],
-    residues: Annotated[
-        str,
-        typer.Option(
-            "--residues", help="Residues that are known, counted from 1: 1,4,6-9; of beads three."
-        ),
-    ],
+    known: KnownFile,
+    residues: KnownResidues,
     out: Generated,
-    topology: Annotated[
-        Path | None, typer.Option("--topology", help="Structure file of the trajectory.")
-    ] = None,
-    interval_ps: Annotated[
-        float | None,
-        typer.Option("--interval-ps", help="Time between its frames; default as it says."),
-    ] = None,
+    topology: TopologyFile = None,
+    interval_ps: IntervalPs = None,
     start_known: Annotated[
         bool, typer.Option("--start-known", help="The first frame is known as a whole.")
     ] = False,
@@ -253,21 +252,11 @@ def inpaint_command(
 
 def design_command(
     model: Model,
-    known: Annotated[Path, typer.Option("--known", help="Trajectory of the known residues.")],
-    residues: Annotated[
-        str,
-        typer.Option(
-            "--residues", help="Residues that are known, counted from 1: 1,4,6-9; of beads three."
-        ),
-    ],
+    known: KnownFile,
+    residues: KnownResidues,
     out: Annotated[Path, typer.Option("--out", help="DESIGNS.json to write.")],
-    topology: Annotated[
-        Path | None, typer.Option("--topology", help="Structure file of the trajectory.")
-    ] = None,
-    interval_ps: Annotated[
-        float | None,
-        typer.Option("--interval-ps", help="Time between its frames; default as it says."),
-    ] = None,
+    topology: TopologyFile = None,
+    interval_ps: IntervalPs = None,
     samples: Annotated[int, typer.Option("--samples", help="Designs to make.")] = 100,
     temperature: Temperature = None,
     config: Config = None,
