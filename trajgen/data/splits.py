@@ -65,10 +65,9 @@ def _held_out(
         raise InputError(f"the dataset has {n_frames} frames; at least 2 are needed")
     sizes = np.bincount(segments, weights=lengths).astype(np.int64)
     of_segments = np.zeros_like(sizes)
-    wanted = round(validation_fraction * n_frames)
+    wanted = missing = round(validation_fraction * n_frames)
     order = numpy_generator(derive_seed(seed, "split")).permutation(len(sizes))
     for segment in order:
-        missing = wanted - int(of_segments.sum())
         if missing <= 0:
             break
         # One segment at least stays for training, as a whole or in part.
@@ -81,6 +80,7 @@ def _held_out(
                 sizes[segment],
                 missing,
             )
+        missing -= int(of_segments[segment])
     by_segment = np.argsort(segments, kind="stable")
     behind = np.empty_like(lengths)
     behind[by_segment] = np.cumsum(sizes)[segments[by_segment]] - np.cumsum(lengths[by_segment])

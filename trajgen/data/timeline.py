@@ -87,17 +87,17 @@ class Timeline:
         none = np.zeros(0, dtype=np.int64)
         firsts, lengths, ids, shards = [none], [none], [none], [none]
         n_frames: list[int] = []
-        last = -1
+        before, last = 0, -1
         goes_on = [False] * len(intervals_ps) if continues is None else continues
         for shard, (own, follows) in enumerate(zip(segments, goes_on, strict=True)):
             ends = np.append(np.flatnonzero(np.diff(own)) + 1, len(own))[: len(own)]
             begins = np.append(0, ends)[:-1]
-            firsts.append(sum(n_frames) + begins)
+            firsts.append(before + begins)
             lengths.append(ends - begins)
             ids.append(numbered_after(last, np.asarray(own[begins], np.int64), follows))
             shards.append(np.full(len(ends), shard))
             n_frames.append(len(own))
-            last = int(ids[-1].max(initial=last))
+            before, last = before + len(own), int(ids[-1].max(initial=last))
         return cls(
             Stretches(np.concatenate(firsts), np.concatenate(lengths)),
             np.concatenate(ids),
