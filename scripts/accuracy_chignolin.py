@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=30.0, help="training time of a seed")
     parser.add_argument("--chains", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=300_000, help="steps of each simulation")
+    parser.add_argument("--steps", type=int, default=600_000, help="steps of each simulation")
     parser.add_argument("--save-every", type=int, default=200)
     parser.add_argument("--time-step-ps", type=float, default=0.008)
     parser.add_argument("--friction-per-ps", type=float, default=0.3)
