@@ -153,11 +153,27 @@ def time_sizes(chains: list[int], threads: int, seconds: float) -> list[dict[str
     return rows
 
 
+def time_lengths(lengths: list[int], seconds: float) -> dict[int, float]:
+    """Return the seconds of an evaluation of one chain by the fast path, by its beads."""
+    found = {}
+    for beads in lengths:
+        residues = tuple(list(THREE_LETTER.values())[n % 20] for n in range(beads))
+        fast, chain = FastPotential.build(make_potential(residues)), make_chains(1, beads, seed=2)
+        calls = {"fast": lambda fast=fast, chain=chain: fast.energy_and_forces(chain)}
+        found[beads] = medians(calls, seconds)["fast"]
+    return found
+
+
 def time_simulation(chains: list[int], device: torch.device, seconds: float) -> dict[str, Any]:
-    """Return chain-steps a second of simulations of chignolin, whole steps, in sizes of network."""
+    """Return chain-steps a second of simulations of chignolin, whole steps, of two networks.
+
+    One is that which the rivals are compared with, the other the default one, which sees the twist
+    of the chain.
+    """
     found: dict[str, Any] = {"device": str(device)}
-    for blocks, features in ((3, 128), (2, 64)):
-        potential = make_potential(CHIGNOLIN, blocks=blocks, features=features).to(device)
+    for blocks, features, handed in ((3, 128, False), (2, 64, True)):
+        potential = make_potential(CHIGNOLIN, blocks=blocks, features=features, handed=handed)
+        potential = potential.to(device)
         for count in chains:
             starts = make_chains(count, 10, seed=7).numpy()
             settings = SimulationSettings(
@@ -169,12 +185,18 @@ def time_simulation(chains: list[int], device: torch.device, seconds: float) -> 
             while (passed := time.perf_counter() - begin) < seconds or not steps:
                 next(saved)
                 steps += NOISE_BLOCK
-            found[f"{blocks} x {features}, {count} chains"] = count * steps / passed
+            name = f"{blocks} x {features}{', handed' if handed else ''}, {count} chains"
+            found[name] = count * steps / passed
     return found
 
 
-def drifts(chains: int = 8, steps: int = 1000, time_step_ps: float = 0.002) -> dict[str, float]:
-    """Return the drift of the total energy of the fast and of the plain path, kJ/mol/ns a chain."""
+def drifts(
+    steps: int, chains: int = 64, time_step_ps: float = 0.002
+) -> dict[str, dict[str, float]]:
+    """Return the drift of the total energy of the fast and of the plain path, kJ/mol/ns a chain.
+
+    It is the mean of the slopes of all chains, and its standard error.
+    """
     potential = make_potential(CHIGNOLIN)
     fast = FastPotential.build(potential)
     found = {}
@@ -188,9 +210,9 @@ def drifts(chains: int = 8, steps: int = 1000, time_step_ps: float = 0.002) -> d
             x, v = integrator.move(x, v, f, torch.zeros_like(x))
             energy, f = path.energy_and_forces(x)
             v = integrator.kick(v, f)
-            totals.append((energy + integrator.kinetic_energy(v)).mean().item())
-        slope = np.polyfit(np.arange(steps) * time_step_ps * 1e-3, totals, 1)[0]
-        found[name] = float(slope)
+            totals.append((energy + integrator.kinetic_energy(v)).double().numpy())
+        slopes = np.polyfit(np.arange(steps) * time_step_ps * 1e-3, np.stack(totals), 1)[0]
+        found[name] = {"mean": slopes.mean(), "error": slopes.std(ddof=1) / len(slopes) ** 0.5}
     return found
 
 
@@ -214,6 +236,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--chains", type=int, nargs="*", default=[1, 16, 256, 4096])
     parser.add_argument("--beads", type=int, nargs="*", default=[35, 73, 224, 1000])
+    parser.add_argument(
+        "--lengths", type=int, nargs="*", default=[250, 500, 1000, 2000, 4000],
+        help="beads of chains that the fast path alone is timed on",
+    )  # fmt: skip
+    parser.add_argument("--drift-steps", type=int, default=10_000, help="without friction")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each path and size")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="auto", help="of whole steps: cpu, cuda or auto")
@@ -247,13 +274,15 @@ def main() -> None:
         ),
         "training": time_training(arguments.seconds, rivals),
         "committee_of_4_s_per_step": time_committee(4, [4, 64, 256], arguments.seconds),
-        "drift_kJ_per_mol_ns": drifts(),
+        "s_by_beads": time_lengths(arguments.lengths, arguments.seconds),
+        "drift_kJ_per_mol_ns": drifts(arguments.drift_steps),
         "sizes": time_sizes([256, 512], arguments.threads, arguments.seconds / 5),
     }
     for name in (
         "chain_steps_per_s",
         "training",
         "committee_of_4_s_per_step",
+        "s_by_beads",
         "drift_kJ_per_mol_ns",
     ):
         console.print(f"{name}: {json.dumps(result[name])}")

@@ -35,10 +35,16 @@ def test_a_committee_is_timed_in_each_way() -> None:
 def test_the_whole_script_writes_its_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = "--chains 1 --beads --seconds 0.01 --threads 1 --rivals torch-geometric --json"
+    words = (
+        "--chains 1 --beads --lengths 20 --drift-steps 20 --seconds 0.01 --threads 1 "
+        "--rivals torch-geometric --json"
+    )
     monkeypatch.setattr(sys, "argv", ["bench_potential.py", *words.split(), str(tmp_path / "b")])
     main()
     found = json.loads((tmp_path / "b").read_text())
     assert found["ratio_to_best_rival"].keys() == {"1"}
     assert "torch-geometric" in found["rivals"]
+    assert found["s_by_beads"]["20"] > 0
+    assert found["drift_kJ_per_mol_ns"].keys() == {"fast", "plain"}
+    assert "2 x 64, handed, 1 chains" in found["chain_steps_per_s"]
     assert "rivals: torch-geometric 2." in capsys.readouterr().out
