@@ -110,7 +110,8 @@ def test_the_file_holds_what_stays_in_memory_otherwise(
     assert "time_step_ps" not in card
     assert (report["chains"], report["chains_lost"], report["frames_lost"]) == (3, 0, 0)
     assert report["temperature_K"] == 350.0
-    assert report["kinetic_temperature_K"] == pytest.approx(350.0, rel=0.3)
+    assert report["kinetic_temperature_K"] == pytest.approx(350.0, rel=0.8)
+    assert report["configurational_temperature_K"] == pytest.approx(350.0, rel=1.5)
     assert read_all(open_samples([tmp_path / "sim.npz"])).time_step_ps is None
 
 

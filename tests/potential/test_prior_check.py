@@ -11,7 +11,7 @@ from trajgen.errors import WorkError
 from trajgen.files import read_json
 from trajgen.potential import fit as fit_module
 from trajgen.potential.dynamics.settings import SimulationSettings
-from trajgen.potential.dynamics.temperature import safe_time_step_ps
+from trajgen.potential.dynamics.time_step import safe_time_step_ps
 from trajgen.potential.fit import FitSettings, fit_potential
 from trajgen.potential.potential import Potential
 from trajgen.potential.prior_check import PriorCheckSettings, check_priors

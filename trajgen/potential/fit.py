@@ -35,7 +35,7 @@ from trajgen.potential.continuation import (
     split_frames,
 )
 from trajgen.potential.dynamics.settings import SimulationSettings
-from trajgen.potential.dynamics.temperature import safe_time_step_ps
+from trajgen.potential.dynamics.time_step import safe_time_step_ps
 from trajgen.potential.ensemble_matching import EquilibriumFrames, SimulatedChains
 from trajgen.potential.ensemble_settings import EnsembleSettings
 from trajgen.potential.fit_report import measure_fit
