@@ -132,7 +132,8 @@ def _is_written(out: Path) -> bool:
     """Say whether the provenance is there, and of this output: others may share its name."""
     card = out.with_suffix(".json")
     files = read_json(card).get("files", []) if card.is_file() else []
-    return bool(files) and Path(files[0]).suffix == out.suffix
+    of_this = re.compile(re.escape(out.stem) + r"(_\d+)?" + re.escape(out.suffix))
+    return bool(files) and of_this.fullmatch(files[0]) is not None
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -123,22 +123,27 @@ class TwoGeneratorExplorer:
     def candidates(self, round: int, folder: Path) -> Candidates:
         """Read all rollouts of an exploration, and what chains looked like before they broke.
 
-        Where every chain of a generator broke before its first frame was saved there is nothing.
+        Where every chain of a generator broke before its first frame was saved, the latter are all
+        that it proposes.
+
+        Raises:
+            WorkError: no chain of any generator lived to see a frame.
         """
         parts: list[BeadFrames] = []
         sources: list[np.ndarray] = []
         heavy: list[AtomFrames] = []
-        count = 0
+        count, alive = 0, 0
         for number, source in enumerate(SOURCES):
             file = folder / f"{source}.safetensors"
             if not file.is_file():
                 continue
             rollouts = load_rollouts(file)
             frames = rollouts.to_frames()
-            if not frames.n_frames:
-                continue
+            alive += frames.n_frames
             if rollouts.losses:
                 frames = concatenate([frames, _before_breaks(rollouts, frames.topology)])
+            if not frames.n_frames:
+                continue
             atoms = folder / f"{source}_atoms.safetensors"
             if atoms.is_file():
                 # The segment is the number among all candidates.
@@ -148,7 +153,7 @@ class TwoGeneratorExplorer:
             parts.append(frames)
             sources.append(np.full(frames.n_frames, number, dtype=np.int64))
             count += frames.n_frames
-        if not parts:
+        if not alive:
             raise WorkError(
                 f"every chain of both generators failed in round {round}, see {folder}; begin a "
                 "new run with more data (sampling.ps) or more steps of training"

@@ -40,6 +40,18 @@ def test_the_frame_before_a_break_is_a_candidate(tmp_path: Path) -> None:
     assert (found.frames.segments == found.frames.segments[3]).sum() == 1
 
 
+def test_frames_before_a_break_are_candidates_where_no_other_was_saved(tmp_path: Path) -> None:
+    held_nm = np.stack([np.full((3, 3), x, dtype=np.float32) for x in (76.0, 77.0)])
+    losses = tuple(Loss(chain, 9, "a bond of 2 nm", held_nm + chain) for chain in (0, 1))
+    broken = rollouts([[False, False], [False, False]], losses)
+    save_rollouts(tmp_path / f"{SOURCES[0]}.safetensors", broken)
+    save_rollouts(tmp_path / f"{SOURCES[1]}.safetensors", rollouts([[True, True]]))
+    found = explorer().candidates(1, tmp_path)
+    assert found.frames.positions_nm[:, 0, 0].tolist() == [77, 78, 0, 1]
+    assert found.sources.tolist() == [0, 0, 1, 1]
+    assert len(set(found.frames.segments.tolist())) == 3
+
+
 def test_where_every_chain_failed_the_round_does(tmp_path: Path) -> None:
     held_nm = np.zeros((1, 3, 3), dtype=np.float32)
     broken = rollouts([[False, False]], (Loss(0, 1, "a bond of 2 nm", held_nm),))

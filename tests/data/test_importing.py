@@ -19,10 +19,12 @@ from trajgen.data.importing import (
     import_trajectory,
 )
 from trajgen.data.mapping import aggregate_force_map, map_vectors, position_map
+from trajgen.data.records import Rollouts
 from trajgen.data.sources import open_samples, read_all
 from trajgen.data.store import Dataset
-from trajgen.data.topology import AtomTopology
+from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.data.trajectories import read_solute
+from trajgen.data.writers import write_rollouts
 from trajgen.errors import InputError
 from trajgen.settings import parse_settings
 
@@ -274,6 +276,36 @@ def test_a_hole_in_the_times_of_a_file_is_refused(
     np.save(tmp_path / "s.npy", (np.arange(25) >= hole).astype(np.int64))
     arrays = FrameArrays(segments=tmp_path / "s.npy")
     import_trajectory([source], solvated.structure, tmp_path / "D", SETTINGS, arrays)
+
+
+@pytest.mark.parametrize("suffix", [".xtc", ".dcd"])
+@pytest.mark.parametrize(
+    ("clock", "said"),
+    [
+        ("time_step_cg_ps", "are 0.4 cg_ps apart, and that clock is not the one of real chains"),
+        (None, "do not follow each other in time"),
+        ("time_step_ps", None),
+    ],
+)
+def test_no_time_of_real_chains_is_given_to_frames_without_one(
+    tmp_path: Path, suffix: str, clock: str | None, said: str | None
+) -> None:
+    topology = BeadTopology.from_residues(("GLY", "TYR", "ASP"))
+    positions_nm = np.zeros((2, 5, 3, 3), dtype=np.float32)
+    positions_nm[..., 0] = 0.38 * np.arange(3)
+    steps = {"time_step_ps": None} if clock is None else {"time_step_ps": None, clock: 0.4}
+    made = Rollouts(topology, positions_nm, np.ones((2, 5), dtype=bool), **steps)
+    file, *_ = write_rollouts(tmp_path / f"sim{suffix}", made, {})
+    given = replace_settings(time_step_ps=0.4)
+    for settings in (given, given.model_copy(update={"trust_times": False})):
+        if said is not None:
+            match = rf"time_step_ps is 0\.4, .*sim_000\{suffix} {said}, as sim\.json .* leave out"
+            with pytest.raises(InputError, match=match):
+                import_trajectory([file], tmp_path / "sim.pdb", tmp_path / "D", settings)
+            assert not (tmp_path / "D").exists()
+    kept = given if said is None else replace_settings(time_step_ps=None)
+    dataset = import_trajectory([file], tmp_path / "sim.pdb", tmp_path / "D", kept)
+    assert dataset.read_all_beads().time_step_ps == kept.time_step_ps
 
 
 def test_rounded_times_late_in_a_run_are_no_contradiction(

@@ -11,7 +11,7 @@ from peptide import Solvated
 
 from trajgen.data import writers
 from trajgen.data.readers import read_bead_structure, read_starts
-from trajgen.data.records import Rollouts
+from trajgen.data.records import Loss, Rollouts
 from trajgen.data.sources import open_samples, read_all, read_trajectory
 from trajgen.data.starts import draw_starts, repeat_starts
 from trajgen.data.topology import BeadTopology
@@ -153,6 +153,27 @@ def test_chains_that_all_failed_are_not_written(tmp_path: Path, rollouts: Rollou
     with pytest.raises(WorkError, match="no chain was alive"):
         write_rollouts(tmp_path / "gen.npz", dead, {})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".xtc", ".pdb"])
+def test_of_chains_that_all_failed_is_written_what_is_known(
+    tmp_path: Path, rollouts: Rollouts, suffix: str
+) -> None:
+    held_nm = rollouts.positions_nm[0, :3, None]
+    dead = Rollouts(
+        TOPOLOGY,
+        rollouts.positions_nm * np.nan,
+        np.zeros((3, 7), dtype=bool),
+        time_step_ps=None,
+        time_step_cg_ps=0.4,
+        losses=tuple(Loss(chain, 2, "not finite", held_nm[chain]) for chain in range(3)),
+    )
+    written = write_rollouts(tmp_path / f"gen{suffix}", dead, {"seed": 3})
+    assert written == [tmp_path / "gen_lost.npz", tmp_path / "gen.json"]
+    assert sorted(tmp_path.iterdir()) == sorted(written)
+    np.testing.assert_array_equal(read_starts(written[0], TOPOLOGY), held_nm[:, 0])
+    card = json.loads(written[1].read_text())
+    assert (card["files"], card["frames_alive"], card["seed"]) == (["gen_lost.npz"], [0, 0, 0], 3)
 
 
 @pytest.mark.parametrize("taken", ["gen.json", "gen.pdb", "gen_002.xtc"])

@@ -1,4 +1,6 @@
-"""Two beads in a potential with a density in closed form, in the place of a fitted one."""
+"""Fields of force in the place of that of a fitted potential."""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -7,7 +9,9 @@ K_B = 8.31446261815324e-3
 
 
 class PairField:
-    """U = b ((z/a)² - 1)² - tilt z/a + k (x² + y²)/2 of the vector between two beads.
+    """Two beads in a potential with a density in closed form.
+
+    U = b ((z/a)² - 1)² - tilt z/a + k (x² + y²)/2 of the vector between two beads.
 
     With a barrier b of zero it is harmonic in z as well, with the stiffness k.
     """
@@ -60,3 +64,28 @@ def pair_starts(chains: int, z_nm: np.ndarray) -> np.ndarray:
 def z_of(positions_nm: np.ndarray) -> np.ndarray:
     """Return z of chains x frames."""
     return (positions_nm[..., 1, 2] - positions_nm[..., 0, 2]).astype(float)
+
+
+class Poisoned:
+    """A field that pulls one chain apart with what one evaluation says of it."""
+
+    def __init__(
+        self,
+        field: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+        chain: int,
+        evaluation: int,
+        force: float,
+    ) -> None:
+        self.field, self.chain, self.force = field, chain, force
+        self.left = evaluation
+        self.longest_nm = 0.0
+
+    def __call__(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        lengths = torch.linalg.vector_norm(positions.diff(dim=1), dim=-1)
+        assert lengths.isfinite().all()
+        self.longest_nm = max(self.longest_nm, lengths.max().item())
+        energies, forces = self.field(positions)
+        self.left -= 1
+        if self.left == 0:
+            forces[self.chain, -1] += self.force
+        return energies, forces

@@ -8,6 +8,7 @@ from trajgen.data.records import BeadFrames
 from trajgen.data.shards import ShardLabel
 from trajgen.data.store import Dataset, DatasetHeader
 from trajgen.data.topology import BeadTopology
+from trajgen.potential.potential import Potential
 from trajgen.residues import parse_sequence
 
 TEMPERATURE_K = 350.0
@@ -57,3 +58,10 @@ def write_dataset(
         label = ShardLabel(f"part{number}", "import", "test", temperature, None)
         dataset.append_beads(label, part)
     return dataset
+
+
+def without_network(potential: Potential) -> Potential:
+    """Return the priors of a potential alone."""
+    alone = Potential(potential.settings.model_copy(update={"committee": 0}))
+    alone.priors = potential.priors
+    return alone.to(potential.priors.bond.stiffness.dtype)

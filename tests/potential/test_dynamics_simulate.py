@@ -1,37 +1,28 @@
-"""Simulations: densities, temperature, seeds, company of other chains, and chains that break."""
+"""Simulations: densities, seeds, company of other chains, and chains that break."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from dynamics_fields import PairField, pair_starts, z_of
-from potential_molecules import TEMPERATURE_K, grow_chains
+from dynamics_fields import PairField, Poisoned, pair_starts, z_of
+from potential_molecules import TEMPERATURE_K, grow_chains, without_network
 
 from trajgen.data.topology import BeadTopology
 from trajgen.errors import InputError
 from trajgen.potential.dynamics import simulation as loop
 from trajgen.potential.dynamics.force_field import force_field
 from trajgen.potential.dynamics.noise import NOISE_BLOCK, ChainNoise
-from trajgen.potential.dynamics.outcome import log_outcome, report_of
+from trajgen.potential.dynamics.outcome import report_of
 from trajgen.potential.dynamics.settings import SimulationSettings
 from trajgen.potential.dynamics.simulate import simulate
 from trajgen.potential.dynamics.simulation import Simulation, _warn_of_chains
-from trajgen.potential.dynamics.temperature import KineticTemperature, warn_after
-from trajgen.potential.potential import Potential
 from trajgen.progress import Progress, ProgressTask
 
 K_B = 8.31446261815324e-3
 
 
-def without_network(potential: Potential) -> Potential:
-    """Return the priors of a potential alone."""
-    alone = Potential(potential.settings.model_copy(update={"committee": 0}))
-    alone.priors = potential.priors
-    return alone.to(potential.priors.bond.stiffness.dtype)
-
-
-# --- densities and temperature -----------------------------------------------------------------
+# --- densities ---------------------------------------------------------------------------------
 
 
 def test_bond_is_sampled_from_its_boltzmann_density(make_potential):
@@ -109,60 +100,6 @@ def test_another_temperature_widens_the_bond_and_warns(make_potential, caplog):
         widths.append(np.linalg.norm(np.diff(positions, axis=2), axis=-1).var())
         assert ("at 700 K, but" in caplog.text) == (temperature is not None)
     assert widths[1] / widths[0] == pytest.approx(2, rel=0.2)
-
-
-def test_the_temperature_of_the_data_asked_for_by_name_does_not_warn(make_potential, caplog):
-    settings = SimulationSettings(steps=10, save_every=10, temperature_K=TEMPERATURE_K)
-    starts = grow_chains(2, 6, seed=1).astype(np.float32)
-    simulate(make_potential().float(), starts, settings, seed=1)
-    assert caplog.text == ""
-
-
-def test_a_time_step_that_is_too_large_warns_with_the_measured_value(
-    make_potential, monkeypatch, caplog
-):
-    # Two beads on a spring: three of six degrees of freedom move with ω = sqrt(2k/m), and their
-    # kinetic temperature reads low by (ωh)²/4.
-    stiffness, omega_h = 4_000.0, 1.2
-    spring = PairField(barrier=0.0, stiffness=stiffness)
-    monkeypatch.setattr(loop, "force_field", lambda potential: spring)
-    h = omega_h / (2 * stiffness / 12.0) ** 0.5
-    settings = SimulationSettings(steps=400, save_every=10, friction_per_ps=2.0, time_step_ps=h)
-    simulation = Simulation(make_potential("GY"), pair_starts(500, np.zeros(500)), settings, seed=4)
-    assert "the stiffest bond allows 0.0126 at most" in caplog.text
-    list(simulation.run(ProgressTask()))
-    (measured,) = simulation.kinetic.measured_K(1)
-    assert measured == pytest.approx(TEMPERATURE_K * (1 - omega_h**2 / 8), rel=0.02)
-    caplog.clear()
-    log_outcome(simulation)
-    assert f"the kinetic temperature is {measured:.4g} K where 350 K is wanted" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("measured_K", "error", "warns"),
-    [
-        (350.0, 0.001, False), (335.0, 0.001, False), (320.0, 0.001, True), (380.0, 0.001, True),
-        (320.0, 0.02, False), (None, 0.001, False), (np.nan, 0.001, True),
-    ],
-)  # fmt: skip
-def test_a_temperature_warns_beyond_tolerance_and_error(caplog, measured_K, error, warns):
-    warn_after(350.0, measured_K, error)
-    assert ("kinetic temperature" in caplog.text) == warns
-
-
-def test_the_error_of_the_temperature_is_that_of_independent_samples():
-    chains, freedom, frames, kT = 50, 18, 10, K_B * 300.0
-    kinetic = 0.5 * kT * np.random.default_rng(1).chisquare(freedom, size=(400, frames, chains))
-    means = []
-    for run in kinetic:
-        temperature = KineticTemperature(chains, freedom, torch.device("cpu"))
-        for frame in run:
-            temperature.add(torch.from_numpy(frame), torch.ones(chains, dtype=torch.bool))
-        means += temperature.measured_K(1)
-    assert np.mean(means) == pytest.approx(300.0, rel=0.003)
-    expected = temperature.relative_error(frame_ps=10.0, friction_per_ps=1.0, rungs=1)
-    assert np.std(means) / 300.0 == pytest.approx(expected, rel=0.1)
-    assert temperature.relative_error(0.01, 1.0, 1) == pytest.approx(expected * frames**0.5)
 
 
 # --- seeds and company -------------------------------------------------------------------------
@@ -263,25 +200,6 @@ def test_a_simulation_goes_on_from_its_tensors_bit_for_bit(make_potential, integ
 # --- chains that break -------------------------------------------------------------------------
 
 
-class Poisoned:
-    """A potential that pulls one chain apart with what one evaluation says of it."""
-
-    def __init__(self, potential, chain: int, evaluation: int, force: float) -> None:
-        self.field, self.chain, self.force = force_field(potential), chain, force
-        self.left = evaluation
-        self.longest_nm = 0.0
-
-    def __call__(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        lengths = torch.linalg.vector_norm(positions.diff(dim=1), dim=-1)
-        assert lengths.isfinite().all()
-        self.longest_nm = max(self.longest_nm, lengths.max().item())
-        energies, forces = self.field(positions)
-        self.left -= 1
-        if self.left == 0:
-            forces[self.chain, 2] += self.force
-        return energies, forces
-
-
 @pytest.mark.parametrize("integrator", ["langevin", "overdamped"])
 @pytest.mark.parametrize(
     ("force", "reason"), [(3e6, "bond beyond 1 nm"), (np.nan, "not finite"), (np.inf, "not finite")]
@@ -295,7 +213,7 @@ def test_a_chain_that_breaks_is_frozen_and_changes_no_other_bit(
     # A bond of the same length takes more force where it moves slowly.
     force = 100 * force if integrator == "overdamped" else force
     calm = simulate(potential, starts, settings, seed=3)
-    poisoned = Poisoned(potential, chain=2, evaluation=38, force=force)
+    poisoned = Poisoned(force_field(potential), chain=2, evaluation=38, force=force)
     monkeypatch.setattr(loop, "force_field", lambda potential: poisoned)
     wild = simulate(potential, starts, settings, seed=3)
     others = [0, 1, 3]
@@ -321,7 +239,7 @@ def test_a_chain_that_breaks_is_frozen_and_changes_no_other_bit(
 def test_the_last_good_frames_are_all_different(make_potential, monkeypatch, evaluation, frames):
     potential = make_potential().float()
     starts = grow_chains(1, 6, seed=9).astype(np.float32)
-    poisoned = Poisoned(potential, 0, evaluation, np.nan)
+    poisoned = Poisoned(force_field(potential), 0, evaluation, np.nan)
     monkeypatch.setattr(loop, "force_field", lambda potential: poisoned)
     settings = SimulationSettings(steps=60, save_every=15)
     (loss,) = simulate(potential, starts, settings, seed=3).losses

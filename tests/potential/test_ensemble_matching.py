@@ -22,7 +22,7 @@ from trajgen.errors import InputError, WorkError
 from trajgen.files import read_json
 from trajgen.potential.dynamics.settings import SimulationSettings
 from trajgen.potential.dynamics.simulate import simulate
-from trajgen.potential.dynamics.temperature import warn_before
+from trajgen.potential.dynamics.time_step import warn_before
 from trajgen.potential.ensemble_matching import (
     EquilibriumFrames,
     SimulatedChains,

@@ -14,7 +14,7 @@ def test_fit_and_info_print_the_report(made, tmp_path):
         for part in ("noise floor", "explained variance", "priors alone", "64 chains x 50 steps"):
             assert part in said
     card = json.loads(succeed("info", tmp_path / "new", "--json").out)
-    assert card["prior_simulation"]["lost_share"] == 0
+    assert card["prior_simulation"]["steps"] == 50
     assert card["priors"][0]["term"] == "bond"
 
 

@@ -207,7 +207,7 @@ def test_the_card_of_a_fit_holds_its_report(tmp_path):
     text = "\n".join(lines)
     assert "noise floor             100 ± 0 by label variance" in text
     assert f"{explained['of_loss_percent']:.2f} % of the loss of priors alone" in text
-    assert "4 chains x 40 steps, 0.0 % lost" in text
+    assert "4 chains x 40 steps of 0.004 cg_ps, largest bond 0." in text
     assert sum(line.startswith("  bond") for line in lines) == 3
     labels = make_labels(frames, priors, use_weights=False, variance_floor=0.1)
     assert torch.equal(labels.weights, torch.ones(200))

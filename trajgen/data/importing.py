@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float32
 from pydantic import Field
 
+from trajgen.data.cards import refuse_other_clock
 from trajgen.data.file_clock import FileClock
 from trajgen.data.mapping import Groups, map_frames
 from trajgen.data.readers import (
@@ -138,8 +139,9 @@ def import_trajectory(
     """Make a dataset of atom trajectories; each file is a segment, or several.
 
     Raises:
-        InputError: ``out`` exists, a file cannot be read, what was given does not fit, or the times
-            in a file are uneven or not ``time_step_ps`` apart.
+        InputError: ``out`` exists, a file cannot be read, what was given does not fit, the times in
+            a file are uneven or not ``time_step_ps`` apart, or its frames have no time of real
+            chains.
     """
     arrays = arrays or FrameArrays()
     if not sources:
@@ -154,6 +156,9 @@ def import_trajectory(
             "the unit of the forces is not known; add --length-unit angstrom|nm and "
             "--energy-unit kJ/mol|kcal/mol"
         )
+    if settings.time_step_ps is not None:
+        for source in sources:
+            refuse_other_clock(source, settings.time_step_ps)
     with _new_folder(out) as folder:
         solute = read_solute(topology)
         values = _FrameValues(arrays, solute, settings)

@@ -5,7 +5,8 @@ chain where there are several (``GEN_000.xtc``, ``GEN_001.xtc``, …), each of i
 their times, with one topology (``GEN.pdb``; of beads C-alpha atoms and CONECT records) beside them.
 ``GEN.json`` says how they were made, and on which clock the numbers of their times are:
 ``time_step_ps``, ``time_step_cg_ps`` of coarse-grained dynamics, or none. ``GEN_lost.npz`` has the
-last good frames of chains that failed, where they are known, in the form of a file of starts.
+last good frames of chains that failed, where they are known, in the form of a file of starts; where
+no chain lived to see a frame, it and ``GEN.json`` are all that is written.
 
 Positions that lie in a file stay there: ``.npz``, ``.xtc`` and ``.trr`` take them in small pieces,
 the other formats of mdtraj a chain at a time, ``.safetensors`` all at once.
@@ -80,33 +81,25 @@ def write_rollouts(path: Path, rollouts: Rollouts, provenance: dict[str, Any]) -
 
     Raises:
         InputError: a name that is taken, an unknown suffix, or atoms in a file for beads.
-        WorkError: the files did not reach the disk.
+        WorkError: no chain was alive in any frame, and nothing more is known of them; or the files
+            did not reach the disk.
     """
-    alive = [bool(chain.any()) for chain in rollouts.alive]
-    if not any(alive):
+    if not rollouts.alive.any() and not rollouts.losses:
         raise WorkError(f"no chain was alive in any frame; {path} is not written")
-    trajectories = _trajectory_files(path, len(alive))
-    files = prepare_output(path, len(alive), rollouts.topology)
-    if not rollouts.losses:
-        files.remove(_lost_file(path))
-    if path.suffix.lower() not in _ARRAY_SUFFIXES:
-        empty = [file for file, lives in zip(trajectories, alive, strict=True) if not lives]
-        for file in empty:
-            logger.warning("%s is not written: its chain failed before the first frame", file)
-            files.remove(file)
+    trajectories = _trajectory_files(path, len(rollouts.alive))
+    files = _files_of(path, rollouts, trajectories)
     with ExitStack() as stack:
         # The stack renames in reverse: the provenance appears last, when all else is there.
         temporary = {file: stack.enter_context(whole_file(file)) for file in reversed(files)}
         card = {**_card(rollouts), "files": [file.name for file in files[:-1]], **provenance}
         text = json.dumps(card, indent=2, allow_nan=False)
         temporary[path.with_suffix(".json")].write_text(text + "\n", encoding="utf-8")
-        if path.suffix.lower() == ".npz":
-            _write_npz(temporary[path], rollouts)
-        elif path.suffix.lower() == ".safetensors":
-            save_rollouts(temporary[path], rollouts)
-        else:
+        if path.suffix.lower() not in _ARRAY_SUFFIXES:
             _write_chains(trajectories, temporary, rollouts)
-        if path.suffix.lower() in COORDINATE_SUFFIXES:
+        elif path in temporary:
+            write = _write_npz if path.suffix.lower() == ".npz" else save_rollouts
+            write(temporary[path], rollouts)
+        if path.with_suffix(".pdb") in temporary and path.suffix.lower() in COORDINATE_SUFFIXES:
             chain, frame = np.unravel_index(rollouts.alive.argmax(), rollouts.alive.shape)
             write_structure(
                 temporary[path.with_suffix(".pdb")],
@@ -162,6 +155,27 @@ def mdtraj_topology(topology: BeadTopology | AtomTopology) -> mdtraj.Topology:
     for i, j in topology.bonds:
         made.add_bond(atoms[i], atoms[j])
     return made
+
+
+def _files_of(path: Path, rollouts: Rollouts, trajectories: list[Path]) -> list[Path]:
+    """Return the files that there is something to write to, the card last."""
+    files = prepare_output(path, len(rollouts.alive), rollouts.topology)
+    if not rollouts.losses:
+        files.remove(_lost_file(path))
+    if not rollouts.alive.any():
+        return [_lost_file(path), path.with_suffix(".json")]
+    if path.suffix.lower() in _ARRAY_SUFFIXES:
+        return files
+    chains = zip(trajectories, rollouts.alive, strict=True)
+    empty = [file for file, alive in chains if not alive.any()]
+    if empty:
+        logger.warning(
+            "%d of %d files are not written, since their chains failed before the first frame: %s",
+            len(empty),
+            len(trajectories),
+            ", ".join(file.name for file in empty[:3]) + (", …" if len(empty) > 3 else ""),
+        )
+    return [file for file in files if file not in set(empty)]
 
 
 def _trajectory_files(path: Path, chains: int) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from trajgen.potential.dynamics.temperature import safe_time_step_ps
+from trajgen.potential.dynamics.time_step import safe_time_step_ps
 from trajgen.potential.potential import Potential
 from trajgen.settings import Settings
 

@@ -35,7 +35,7 @@ from trajgen.potential.continuation import (
     split_frames,
 )
 from trajgen.potential.dynamics.settings import SimulationSettings
-from trajgen.potential.dynamics.temperature import safe_time_step_ps
+from trajgen.potential.dynamics.time_step import safe_time_step_ps
 from trajgen.potential.ensemble_matching import EquilibriumFrames, SimulatedChains
 from trajgen.potential.ensemble_settings import EnsembleSettings
 from trajgen.potential.fit_report import measure_fit
@@ -229,7 +229,13 @@ def _check(
 ) -> dict[str, Any] | None:
     if settings.prior_check is None:
         return None
-    return check_priors(potential, frames, settings.prior_check, dynamics, seed, device, progress)
+    default_step_ps = None
+    if settings.ensemble is not None and settings.ensemble.time_step_ps is not None:
+        by_default = settings.ensemble.model_copy(update={"time_step_ps": None})
+        default_step_ps = by_default.chosen_time_step_ps(potential)
+    return check_priors(
+        potential, frames, settings.prior_check, dynamics, seed, device, progress, default_step_ps
+    )
 
 
 def _ensemble(dataset: Dataset, settings: FitSettings) -> EquilibriumFrames | None:

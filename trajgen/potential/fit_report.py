@@ -168,8 +168,8 @@ def _simulation_text(simulation: dict[str, Any] | None) -> str:
     bond = simulation["largest_bond_nm"]
     longest = "" if bond is None else f", largest bond {bond:.3f} nm"
     return (
-        f"{simulation['chains']} chains x {simulation['steps']} steps, "
-        f"{100 * simulation['lost_share']:.1f} % lost{longest}"
+        f"{simulation['chains']} chains x {simulation['steps']} steps of "
+        f"{simulation['time_step_ps']:.3g} cg_ps{longest}"
     )
 
 

@@ -2,7 +2,8 @@
 
 The network knows nothing where there are no data; there the priors alone keep the chain together.
 Priors fitted to too few frames may be too weak or too stiff for that, and a network trained on top
-of them explodes later, after hours. Sixty-four short chains tell it in seconds.
+of them explodes later, after hours. Sixty-four short chains tell it in seconds, and
+none of them may break.
 """
 
 from typing import Any
@@ -31,12 +32,10 @@ class PriorCheckSettings(Settings):
     Attributes:
         chains: chains, each from a frame of the data.
         steps: Langevin steps of each.
-        max_lost: largest share of chains that may explode.
     """
 
     chains: int = Field(default=64, ge=1)
     steps: int = Field(default=2_000, ge=1)
-    max_lost: float = Field(default=0.05, ge=0, le=1)
 
 
 def check_priors(
@@ -47,6 +46,7 @@ def check_priors(
     seed: int,
     device: torch.device,
     progress: Progress = SILENT,
+    default_step_ps: float | None = None,
 ) -> dict[str, Any]:
     """Simulate with the priors alone; return what was done and what came of it.
 
@@ -58,13 +58,15 @@ def check_priors(
         seed: base of all random numbers.
         device: where to simulate.
         progress: told the steps.
+        default_step_ps: the time step that would be taken where ``ensemble.time_step_ps`` were left
+            out; None where it was.
 
     Returns:
-        ``chains``, ``steps``, ``time_step_ps``, ``lost_share`` and ``largest_bond_nm`` of the saved
-        frames of whole chains, None where there is none.
+        ``chains``, ``steps``, ``time_step_ps`` and ``largest_bond_nm`` of the saved frames, None
+        where there is no bond.
 
     Raises:
-        WorkError: more chains explode than may.
+        WorkError: a chain explodes.
     """
     alone = Potential(fitted.settings.model_copy(update={"committee": 0}))
     alone.priors.load_state_dict(fitted.priors.state_dict())
@@ -74,18 +76,24 @@ def check_priors(
     starts = draw_starts(frames, settings.chains, derive_seed(seed, "prior-check"))
     rollouts = simulate(alone, starts, dynamics, derive_seed(seed, "prior-check", 1), progress)
     lost = int((~rollouts.alive[:, -1]).sum())
-    if lost > settings.max_lost * settings.chains:
+    if lost:
+        step_ps = dynamics.time_step_ps
+        shorter = ""
+        if default_step_ps is not None and step_ps > default_step_ps:
+            shorter = (
+                f"leave out ensemble.time_step_ps={step_ps:g}, which is longer than the "
+                f"{default_step_ps:.3g} that would be taken; or "
+            )
         raise WorkError(
             f"{lost} of {settings.chains} chains exploded within {settings.steps} steps of "
-            f"{dynamics.time_step_ps:.3g} cg_ps with the priors alone; at most "
-            f"{settings.max_lost:.0%} may, since no network mends that: give more frames, look at "
-            "the priors of the molecule, or set prior_check=null to train all the same"
+            f"{step_ps:.3g} cg_ps with the priors alone, and no network mends that: {shorter}give "
+            "more frames, look at the priors of the molecule, or set prior_check=null to train all "
+            "the same"
         )
     return {
         "chains": settings.chains,
         "steps": settings.steps,
         "time_step_ps": dynamics.time_step_ps,
-        "lost_share": lost / settings.chains,
         "largest_bond_nm": _largest_bond(rollouts.to_frames()),
     }
 

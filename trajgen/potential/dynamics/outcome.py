@@ -10,7 +10,7 @@ from jaxtyping import Float32
 from trajgen.data.records import Loss, Rollouts
 from trajgen.potential.dynamics.containment import ReplicaLoss, find_losses
 from trajgen.potential.dynamics.simulation import Simulation, centred
-from trajgen.potential.dynamics.temperature import warn_after
+from trajgen.potential.dynamics.time_step import warn_after
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +47,17 @@ def rollouts_of(
 def report_of(simulation: Simulation) -> dict[str, Any]:
     """Return what a reader of the frames must know, as JSON-able values."""
     settings, ladder_K = simulation.settings, simulation.temperatures_K
-    measured = [_finite(value) for value in simulation.kinetic.measured_K(len(ladder_K))]
+    kinetic_K, configurational_K = (
+        [_finite(value) for value in mean.measured_K(len(ladder_K))]
+        for mean in (simulation.thermometer.kinetic, simulation.thermometer.configurational)
+    )
     report: dict[str, Any] = {
         "integrator": settings.integrator,
         "time_step_cg_ps": settings.time_step_ps,
         "friction_per_cg_ps": settings.chosen_friction_per_ps,
         "temperature_K": ladder_K[0],
-        "kinetic_temperature_K": measured[0],
+        "kinetic_temperature_K": kinetic_K[0],
+        "configurational_temperature_K": configurational_K[0],
         "losses": [
             {
                 "chain": loss.chain,
@@ -67,7 +71,8 @@ def report_of(simulation: Simulation) -> dict[str, Any]:
     if settings.tempering is not None:
         report["tempering"] = {
             "temperatures_K": list(ladder_K),
-            "kinetic_temperatures_K": measured,
+            "kinetic_temperatures_K": kinetic_K,
+            "configurational_temperatures_K": configurational_K,
             "attempted": simulation.exchange.attempted.tolist(),
             "acceptance": simulation.exchange.acceptance(),
         }
@@ -92,12 +97,16 @@ def log_outcome(simulation: Simulation) -> None:
     for low, high, share in zip(ladder_K[:-1], ladder_K[1:], shares, strict=True):
         said = "no attempt" if share is None else f"{share:.0%} of exchanges accepted"
         logger.info("between %.4g K and %.4g K: %s", low, high, said)
-    settings = simulation.settings
-    if settings.chosen_friction_per_ps > 0:
-        frame_ps, rungs = settings.save_every * settings.time_step_ps, len(ladder_K)
-        friction_per_ps = settings.chosen_friction_per_ps
-        error = simulation.kinetic.relative_error(frame_ps, friction_per_ps, rungs)
-        warn_after(ladder_K[0], simulation.kinetic.measured_K(rungs)[0], error)
+    if simulation.settings.chosen_friction_per_ps > 0:
+        _warn_of_temperatures(simulation)
+
+
+def _warn_of_temperatures(simulation: Simulation) -> None:
+    thermometer, ladder_K = simulation.thermometer, simulation.temperatures_K
+    means = {"kinetic": thermometer.kinetic, "configurational": thermometer.configurational}
+    errors = thermometer.relative_errors(len(ladder_K))
+    for (kind, mean), error in zip(means.items(), errors, strict=True):
+        warn_after(kind, ladder_K[0], mean.measured_K(len(ladder_K))[0], error)
 
 
 def _losses(simulation: Simulation) -> list[ReplicaLoss]:

@@ -18,8 +18,9 @@ from trajgen.potential.dynamics.settings import SimulationSettings
 from trajgen.potential.dynamics.starts import bond_index, require_starts
 from trajgen.potential.dynamics.state import State
 from trajgen.potential.dynamics.step import Step
-from trajgen.potential.dynamics.temperature import KineticTemperature, warn_before
+from trajgen.potential.dynamics.temperature import Thermometer
 from trajgen.potential.dynamics.tempering import Exchange
+from trajgen.potential.dynamics.time_step import warn_before
 from trajgen.potential.potential import Potential
 from trajgen.progress import ProgressTask
 from trajgen.units import thermal_energy
@@ -36,7 +37,7 @@ class Simulation:
         step: steps done.
         state: the replicas; those of a chain follow each other.
         exchange: exchanges between temperatures, and their counts.
-        kinetic: the kinetic temperature.
+        thermometer: the temperatures that are measured.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Simulation:
         self._integrator = make_integrator(settings, kT.repeat(len(starts_nm))[:, None, None])
         self._noise = ChainNoise(seed, numbers, rungs, potential.topology.n_beads, like)
         self.exchange = Exchange(seed, numbers, self.temperatures_K, like)
-        self.kinetic = KineticTemperature(replicas, 3 * starts_nm.shape[1], like.device)
+        self.thermometer = Thermometer(potential.priors.bond, settings, replicas)
         self.step = 0
         bonds = bond_index(potential).to(like.device)
         step = Step(force_field(potential), bonds, self._integrator)
@@ -107,8 +108,7 @@ class Simulation:
             **self.state.tensors(),
             "exchanges_attempted": self.exchange.attempted,
             "exchanges_accepted": self.exchange.accepted,
-            "kinetic_sums": self.kinetic.sums,
-            "kinetic_counts": self.kinetic.counts,
+            **self.thermometer.tensors(),
         }
 
     def restore(self, step: int, tensors: dict[str, Tensor]) -> None:
@@ -117,28 +117,25 @@ class Simulation:
         own = {name: tensor.to(device) for name, tensor in tensors.items()}
         self.exchange.attempted = own.pop("exchanges_attempted")
         self.exchange.accepted = own.pop("exchanges_accepted")
-        self.kinetic.sums = own.pop("kinetic_sums")
-        self.kinetic.counts = own.pop("kinetic_counts")
+        self.thermometer.restore(own)
         self.state, self.step = State(**own), step
 
     @torch.no_grad()
     def _advance(self, steps: int) -> None:
-        tempering = self.settings.tempering
+        tempering, total_steps = self.settings.tempering, self.total_steps
         for _ in range(steps):
             self.state = self._step(self.state, self._noise.of_step(self.step))
             self.step += 1
             if tempering is not None and self.step % tempering.exchange_every == 0:
                 attempt = self.step // tempering.exchange_every - 1
                 self.state = self.exchange.apply(self.state, attempt, self._integrator)
+            if self.thermometer.wants(self.step, total_steps):
+                self.thermometer.measure(self.state, self._integrator)
 
     @torch.no_grad()
     def _save(self) -> Float32[Tensor, "chains beads 3"]:
         """Centre the replicas, and return those of the lowest temperature that are alive."""
         state = self.state
-        if self.frames_done > self.settings.n_frames // 2 or self.settings.n_frames == 1:
-            energies = self._integrator.kinetic_energy(state.carried)
-            if energies is not None:
-                self.kinetic.add(energies, state.alive)
         self.state = replace(state, positions_nm=centred(state.positions_nm))
         alive = self.base(state.alive)[:, None, None]
         return torch.where(alive, self.base(self.state.positions_nm), torch.nan).float().cpu()

@@ -11,6 +11,7 @@ from jaxtyping import Float32
 
 from trajgen import __version__
 from trajgen.data.writers import prepare_output, write_rollouts
+from trajgen.errors import WorkError
 from trajgen.files import read_json
 from trajgen.potential.dynamics.frames import joined, joined_in_file
 from trajgen.potential.dynamics.outcome import log_outcome, report_of, rollouts_of
@@ -59,7 +60,8 @@ def simulate_to_file(
     Raises:
         InputError: as for ``simulate``; a name that is taken; or ``OUT.simulation`` is of another
             potential, start, setting or seed.
-        WorkError: no chain lived to see a frame, or the files did not reach the disk.
+        WorkError: no chain lived to see a frame, and the file of the last good frames and the one
+            beside it are all that was written; or the files did not reach the disk.
     """
     folder = SimulationFolder(out, _identity(potential, starts_nm, settings, seed))
     if folder.finished:
@@ -87,8 +89,15 @@ def simulate_to_file(
         "frames_lost": rollouts.n_lost,
     }
     with folder.publishing(files):
-        write_rollouts(out, rollouts, {**(provenance or {}), "simulation": report})
+        written = write_rollouts(out, rollouts, {**(provenance or {}), "simulation": report})
     folder.remove()
+    if not rollouts.alive.any():
+        raise WorkError(
+            f"all {len(starts_nm)} chains exploded before a frame was saved: {written[0]} holds "
+            f"their last good frames, {written[-1]} the step and the reason of each; choose a "
+            f"time_step_ps smaller than {settings.time_step_ps:g}, or a smaller save_every to see "
+            "how they come apart"
+        )
     return report
 
 

@@ -1,116 +1,171 @@
-"""Checks of temperature and time step that tell a user before and after a run what is not right."""
+"""The temperature that chains have, by their velocities and by their bonds.
 
-import logging
+Velocities tell first of a time step that is too large, bonds tell also where there are none. Bonds
+are what a chain has stiffest.
+"""
+
 import math
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from trajgen.potential.dynamics.integrators import Integrator
 from trajgen.potential.dynamics.settings import SimulationSettings
-from trajgen.potential.potential import Potential
+from trajgen.potential.dynamics.state import State
+from trajgen.potential.priors import BondPrior
 from trajgen.units import BOLTZMANN_KJ_PER_MOL_K
 
-logger = logging.getLogger(__name__)
-
-#: A kinetic temperature that is off by a larger share means that the time step is too large. With
-#: BAOAB a harmonic motion of frequency ω reads low by (ωh)²/4 (Leimkuhler and Matthews 2013) while
-#: its positions are still exact; the default step reads low by some 2 %, the largest safe one by 6.
-TEMPERATURE_TOLERANCE = 0.08
-
-#: A time step beyond this share of the largest stable one is too large: angles and the network add
-#: to the stiffness of the bonds. At this share the bonds of a chignolin potential were still right
-#: to 0.001 Å, and no chain of 256 was lost in 150,000 steps; at 0.79 some were.
-SAFE_SHARE_OF_STABLE_STEP = 0.65
+#: Steps between measurements, all of them in the second half of a simulation. Velocities and bonds
+#: remember themselves for some 1 / γ, 250 steps of the default. A measurement takes less time than
+#: a step of a single chain.
+MEASURED_EVERY = 50
 
 
-class KineticTemperature:
-    """The kinetic temperature of each replica, averaged over saved frames.
+class MeanTemperature:
+    """A temperature of each replica, T = Σ A / (k Σ n) of energies A over degrees of freedom n.
 
     Attributes:
-        sums: sum of kinetic energies of each replica, kJ/mol.
-        counts: number of frames in each sum.
+        sums: sum of the energies of each replica, kJ/mol.
+        degrees: sum of its degrees of freedom.
+        counts: number of measurements in each sum.
     """
 
-    def __init__(self, replicas: int, degrees_of_freedom: int, device: torch.device) -> None:
-        """Begin without a frame; a chain of n beads has 3 n degrees of freedom."""
-        self.degrees_of_freedom = degrees_of_freedom
+    def __init__(self, replicas: int, device: torch.device) -> None:
+        """Begin without a measurement."""
         self.sums = torch.zeros(replicas, dtype=torch.float64, device=device)
+        self.degrees = torch.zeros_like(self.sums)
         self.counts = torch.zeros(replicas, dtype=torch.int64, device=device)
 
-    def add(self, kinetic_energies: Tensor, alive: Tensor) -> None:
-        """Add a frame of the replicas that are whole; one that broke counts no more at all.
+    def add(
+        self,
+        energies: Float[Tensor, " replicas"],
+        degrees: Float[Tensor, " replicas"] | float,
+        alive: Bool[Tensor, " replicas"],
+    ) -> None:
+        """Add a measurement of the replicas that are whole; one that broke counts no more at all.
 
-        The frames before it broke are those of a chain that was flying apart.
+        What was measured before it broke is of a chain that was flying apart.
         """
-        counted = alive & kinetic_energies.isfinite()
-        self.sums = torch.where(counted, self.sums + kinetic_energies, 0.0)
+        counted = alive & energies.isfinite()
+        self.sums = torch.where(counted, self.sums + energies, 0.0)
+        self.degrees = torch.where(counted, self.degrees + degrees, 0.0)
         self.counts = torch.where(counted, self.counts + 1, 0)
 
     def measured_K(self, rungs: int) -> list[float | None]:
-        """Return the mean temperature of each rung, 2 K/(n_f k), None where no frame was added."""
+        """Return the mean temperature of each rung, None where nothing was measured."""
         sums = self.sums.reshape(-1, rungs).sum(dim=0).tolist()
+        degrees = self.degrees.reshape(-1, rungs).sum(dim=0).tolist()
         counts = self.counts.reshape(-1, rungs).sum(dim=0).tolist()
-        unit = 0.5 * self.degrees_of_freedom * BOLTZMANN_KJ_PER_MOL_K
-        return [total / (n * unit) if n else None for total, n in zip(sums, counts, strict=True)]
+        return [
+            total / (freedom * BOLTZMANN_KJ_PER_MOL_K) if count and freedom else None
+            for total, freedom, count in zip(sums, degrees, counts, strict=True)
+        ]
 
-    def relative_error(self, frame_ps: float, friction_per_ps: float, rungs: int) -> float:
+    def relative_error(self, interval_ps: float, rate_per_ps: float, rungs: int) -> float:
         """Return the expected statistical error of the base rung's temperature, as a share of it.
 
-        The variance of a kinetic energy is that of n_f/2 squares of normal numbers; frames that
-        are closer than the friction time count in part.
+        The variance of an energy of n degrees of freedom is that of n/2 squares of normal numbers;
+        measurements that are closer than the time 1 / ``rate_per_ps`` count in part.
         """
         counts = self.counts[::rungs]
-        chains = max(int((counts > 0).sum()), 1)
-        frames = float(counts.sum()) / chains
-        independent = max(frames * min(1.0, friction_per_ps * frame_ps), 1.0)
-        return math.sqrt(2 / (self.degrees_of_freedom * chains * independent))
+        measured = float(counts.sum())
+        if measured == 0:
+            return math.inf
+        degrees = float(self.degrees[::rungs].sum())
+        share = max(min(1.0, rate_per_ps * interval_ps), int((counts > 0).sum()) / measured)
+        return math.sqrt(2 / (max(degrees, 1.0) * share))
 
 
-def safe_time_step_ps(potential: Potential, mass_amu: float) -> float:
-    """Return the largest time step of Langevin dynamics that ``warn_before`` takes for safe."""
-    settings = SimulationSettings(mass_amu=mass_amu)
-    return SAFE_SHARE_OF_STABLE_STEP * settings.largest_stable_step_ps(_stiffest_bond(potential))
+def stretching(
+    positions_nm: Float[Tensor, "replicas beads 3"],
+    forces: Float[Tensor, "replicas beads 3"],
+    pairs: Int[Tensor, "pairs 2"],
+    lengths_nm: Float[Tensor, " pairs"],
+) -> tuple[Float[Tensor, " replicas"], Float[Tensor, " replicas"]]:
+    """Return A and n whose means have the ratio kT in the ensemble of the forces.
+
+    For any field B that vanishes where the density does, kT = ⟨B · ∇U⟩ / ⟨∇ · B⟩ (Jepps, Ayton and
+    Evans, Phys. Rev. E 62, 4757 (2000); with B = ∇U that is the configurational temperature of
+    Rugh, Phys. Rev. Lett. 78, 772 (1997), whose Laplacian a network makes dear). Here B moves both
+    beads of a pair apart along u, the unit vector between them, in proportion to how far their
+    distance r is from a length r₀, so that with the forces F
+
+        A = Σ ½ (r - r₀) u · (Fᵢ - Fⱼ),   n = Σ (1 + 2 (r - r₀) / r).
+
+    It holds for the whole potential and for any r₀; of a harmonic bond of length r₀ and nothing
+    else A is k (r - r₀)².
+    """
+    i, j = pairs.unbind(-1)
+    apart = positions_nm.index_select(1, j) - positions_nm.index_select(1, i)
+    pull = forces.index_select(1, i) - forces.index_select(1, j)
+    away = 1 - lengths_nm / torch.linalg.vector_norm(apart, dim=-1)
+    energies = (0.5 * away[..., None] * apart * pull).sum(dim=(1, 2))
+    return energies, (1 + 2 * away).sum(dim=1)
 
 
-def _stiffest_bond(potential: Potential) -> float:
-    stiffnesses = potential.priors.bond.stiffness
-    return float(stiffnesses.max()) if stiffnesses.numel() else 0.0
+class Thermometer:
+    """What is measured of each replica while a simulation runs.
 
+    Attributes:
+        kinetic: temperature of the velocities, without a measurement where there are none.
+        configurational: temperature of the bonds.
+    """
 
-def warn_before(potential: Potential, settings: SimulationSettings) -> None:
-    """Warn of a temperature that is not that of the data, and of a time step near instability."""
-    asked_K, data_K = settings.temperature_K, potential.temperature_K
-    if asked_K is not None and not math.isclose(asked_K, data_K, rel_tol=1e-3):
-        logger.warning(
-            "the simulation is at %g K, but the potential is a free energy at %g K, the temperature"
-            " of its data, and holds there alone",
-            asked_K,
-            data_K,
+    def __init__(self, bonds: BondPrior, settings: SimulationSettings, replicas: int) -> None:
+        """Begin without a measurement; the device is that of the bonds."""
+        self._pairs, self._lengths_nm = bonds.pairs, bonds.length_nm.detach()
+        self._settings = settings
+        self._softest = float(bonds.stiffness.min()) if len(bonds.pairs) else 0.0
+        self.kinetic = MeanTemperature(replicas, self._pairs.device)
+        self.configurational = MeanTemperature(replicas, self._pairs.device)
+
+    def wants(self, step: int, total_steps: int) -> bool:
+        """Return whether to measure after a step, counted from 1; after the last one always."""
+        return 2 * step > total_steps and (total_steps - step) % MEASURED_EVERY == 0
+
+    def measure(self, state: State, integrator: Integrator) -> None:
+        """Add what the replicas have now."""
+        energies = integrator.kinetic_energy(state.carried)
+        if energies is not None:
+            freedom = 3.0 * state.positions_nm.shape[1]
+            self.kinetic.add(2 * energies, freedom, state.alive)
+        if len(self._pairs):
+            stretched = stretching(state.positions_nm, state.forces, self._pairs, self._lengths_nm)
+            self.configurational.add(*stretched, state.alive)
+
+    def relative_errors(self, rungs: int) -> tuple[float, float]:
+        """Return the errors of both temperatures of the base rung, as shares of them.
+
+        Energy leaves velocities with the rate γ, and a spring of frequency ω with the smaller one
+        of γ and 2ω²/γ, without velocities with 2ω²/γ.
+        """
+        settings = self._settings
+        friction_per_ps = settings.chosen_friction_per_ps
+        bonds_per_ps = math.inf
+        if friction_per_ps > 0:
+            bonds_per_ps = 2 * self._softest / (settings.mass_amu * friction_per_ps)
+        if settings.integrator == "langevin":
+            bonds_per_ps = min(friction_per_ps, bonds_per_ps)
+        interval_ps = MEASURED_EVERY * settings.time_step_ps
+        return (
+            self.kinetic.relative_error(interval_ps, friction_per_ps, rungs),
+            self.configurational.relative_error(interval_ps, bonds_per_ps, rungs),
         )
-    largest_ps = settings.largest_stable_step_ps(_stiffest_bond(potential))
-    safe_ps = SAFE_SHARE_OF_STABLE_STEP * largest_ps
-    # A safe step may have been chosen before the stiffness was rounded to single precision.
-    if settings.time_step_ps > safe_ps * (1 + 1e-6):
-        logger.warning(
-            "time_step_ps is %g, but the stiffest bond allows %.3g at most; choose %.2g or less",
-            settings.time_step_ps,
-            largest_ps,
-            safe_ps,
-        )
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that a resumed run needs."""
+        return {
+            f"{name}_{part}": getattr(mean, part)
+            for name, mean in self._means().items()
+            for part in ("sums", "degrees", "counts")
+        }
 
-def warn_after(wanted_K: float, measured_K: float | None, relative_error: float) -> None:
-    """Warn where the kinetic temperature is off by more than the tolerance and four errors."""
-    if measured_K is None:
-        return
-    off = abs(measured_K / wanted_K - 1)
-    # Written so that a temperature that is not finite warns too.
-    if not off <= TEMPERATURE_TOLERANCE + 4 * relative_error:
-        logger.warning(
-            "the kinetic temperature is %.4g K where %g K is wanted, off by more than %.0f %%: the "
-            "time step is too large, or the chains were far from equilibrium; choose a smaller "
-            "time_step_ps or more steps",
-            measured_K,
-            wanted_K,
-            100 * TEMPERATURE_TOLERANCE,
-        )
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take what ``tensors`` returned out of a larger dictionary."""
+        for name, mean in self._means().items():
+            for part in ("sums", "degrees", "counts"):
+                setattr(mean, part, tensors.pop(f"{name}_{part}"))
+
+    def _means(self) -> dict[str, MeanTemperature]:
+        return {"kinetic": self.kinetic, "configurational": self.configurational}
