@@ -33,8 +33,8 @@ from rich.table import Table
 from al.molecule.peptide import build_peptide, extended_backbone
 from al.molecule.settings import CapSettings
 from trajgen.data.stored_positions import StoredPositions
+from trajgen.data.structures import solute_of
 from trajgen.data.timeline import Timeline
-from trajgen.data.trajectories import solute_of
 from trajgen.data.windows import Runs
 from trajgen.device import choose_device, fix_threads, products_in
 from trajgen.files import write_json

@@ -12,8 +12,8 @@ from scipy.sparse.csgraph import shortest_path
 from trajgen.analysis import atom_validity as module
 from trajgen.analysis.atom_validity import CHECKS, RADII_NM, AtomLimits, atom_validity
 from trajgen.data.records import AtomFrames
+from trajgen.data.structures import solute_of
 from trajgen.data.topology import AtomTopology
-from trajgen.data.trajectories import solute_of
 from trajgen.errors import InputError
 
 

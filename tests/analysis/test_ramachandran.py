@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from trajgen.analysis.ramachandran import BOXES, is_allowed, outliers, residue_class
+from trajgen.data.structures import read_structure
 from trajgen.data.torsions import find_backbone
-from trajgen.data.trajectories import read_structure
 
 
 def test_coarse_regions_hold_what_crystal_structures_show():

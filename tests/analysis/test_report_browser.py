@@ -18,7 +18,7 @@ from trajgen.analysis.evaluate import EvaluationSettings
 from trajgen.analysis.report.evaluation_folder import evaluate_to_folder
 from trajgen.analysis.report.movies import movie, movie_sections
 from trajgen.analysis.report.page import write_report
-from trajgen.data.trajectories import solute_of
+from trajgen.data.structures import solute_of
 from trajgen.files import read_json
 
 pytestmark = pytest.mark.skipif(find_browser() is None, reason="there is no Chromium")

@@ -14,8 +14,8 @@ from trajgen.analysis.torsions import (
     side_chain_torsions,
 )
 from trajgen.data.records import AtomFrames
+from trajgen.data.structures import read_structure, solute_of
 from trajgen.data.torsions import find_backbone, find_omega, find_side_chains
-from trajgen.data.trajectories import read_structure, solute_of
 
 STRUCTURES = ("trpcage_2jof", "homeodomain_1enh", "lambda_1lmb", "wwdomain_1pin", "a3d_2a3d")
 

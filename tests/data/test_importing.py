@@ -22,8 +22,8 @@ from trajgen.data.mapping import aggregate_force_map, map_vectors, position_map
 from trajgen.data.records import Rollouts
 from trajgen.data.sources import open_samples, read_all
 from trajgen.data.store import Dataset
+from trajgen.data.structures import read_solute
 from trajgen.data.topology import AtomTopology, BeadTopology
-from trajgen.data.trajectories import read_solute
 from trajgen.data.writers import write_rollouts
 from trajgen.errors import InputError
 from trajgen.settings import parse_settings

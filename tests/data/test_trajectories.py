@@ -10,8 +10,9 @@ from disulfide import write_bridged_dimer
 from peptide import Solvated
 
 from trajgen.data.sources import read_trajectory
+from trajgen.data.structures import read_solute, read_structure
 from trajgen.data.topology import AtomTopology
-from trajgen.data.trajectories import iterate_trajectory, read_solute, read_structure
+from trajgen.data.trajectories import iterate_trajectory
 from trajgen.data.writers import mdtraj_topology, write_structure
 from trajgen.errors import InputError
 

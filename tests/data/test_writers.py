@@ -14,8 +14,8 @@ from trajgen.data.readers import read_bead_structure, read_starts
 from trajgen.data.records import Loss, Rollouts
 from trajgen.data.sources import open_samples, read_all, read_trajectory
 from trajgen.data.starts import draw_starts, repeat_starts
+from trajgen.data.structures import read_solute
 from trajgen.data.topology import BeadTopology
-from trajgen.data.trajectories import read_solute
 from trajgen.data.writers import (
     mdtraj_topology,
     prepare_output,

@@ -10,9 +10,9 @@ import torch
 
 from al.molecule.peptide import build_peptide, extended_backbone
 from al.molecule.settings import CapSettings
+from trajgen.data.structures import solute_of
 from trajgen.data.topology import AtomTopology
 from trajgen.data.torsions import atom_places
-from trajgen.data.trajectories import solute_of
 from trajgen.errors import InputError
 from trajgen.geometry.rotations import random_rotations
 from trajgen.surrogate.heavy_atoms import TORSIONS, HeavyAtoms, backbone_frames

@@ -29,7 +29,7 @@ def open_surrogate(
     device: str,
 ) -> "tuple[Surrogate, RolloutSettings]":
     """Read a checkpoint, of the molecule of a structure where it has several, and settings."""
-    from trajgen.data.trajectories import holds_topology
+    from trajgen.data.structures import holds_topology
     from trajgen.settings import load_settings
     from trajgen.surrogate.checkpoints import load_surrogate
     from trajgen.surrogate.completing import RolloutSettings

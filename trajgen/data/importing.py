@@ -28,14 +28,9 @@ from trajgen.data.readers import (
 from trajgen.data.records import AtomFrames
 from trajgen.data.shards import ShardLabel
 from trajgen.data.store import Dataset, DatasetHeader
+from trajgen.data.structures import Solute, read_solute
 from trajgen.data.topology import AtomTopology
-from trajgen.data.trajectories import (
-    Solute,
-    even_step,
-    has_times,
-    iterate_trajectory,
-    read_solute,
-)
+from trajgen.data.trajectories import even_step, has_times, iterate_trajectory
 from trajgen.errors import InputError
 from trajgen.files import whole_folder
 from trajgen.progress import SILENT, Progress

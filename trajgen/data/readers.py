@@ -14,12 +14,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from trajgen.data.records import BeadFrames, alive_segments
+from trajgen.data.structures import read_solute, read_structure, require_file
 from trajgen.data.topology import AtomTopology, BeadTopology
-from trajgen.data.trajectories import (
-    read_solute,
-    read_structure,
-    require_file,
-)
 from trajgen.errors import InputError
 from trajgen.files import values_of
 from trajgen.residues import parse_sequence, standard_name

@@ -19,16 +19,9 @@ from trajgen.data.mapping import alpha_carbon_beads
 from trajgen.data.readers import read_npz_frames
 from trajgen.data.records import AtomFrames, BeadFrames, join_chunks, numbered_after
 from trajgen.data.store import Dataset
+from trajgen.data.structures import COORDINATE_SUFFIXES, Solute, read_solute, require_file
 from trajgen.data.topology import AtomTopology, BeadTopology
-from trajgen.data.trajectories import (
-    COORDINATE_SUFFIXES,
-    Solute,
-    even_step,
-    has_times,
-    iterate_trajectory,
-    read_solute,
-    require_file,
-)
+from trajgen.data.trajectories import even_step, has_times, iterate_trajectory
 from trajgen.errors import InputError
 
 logger = logging.getLogger(__name__)

@@ -26,13 +26,9 @@ from jaxtyping import Float
 from trajgen.data.frame_files import save_rollouts
 from trajgen.data.mapping import bead_topology
 from trajgen.data.records import Rollouts
+from trajgen.data.structures import COORDINATE_SUFFIXES, STRUCTURE_SUFFIXES
 from trajgen.data.topology import AtomTopology, BeadTopology
-from trajgen.data.trajectories import (
-    COORDINATE_SUFFIXES,
-    STREAMED_SUFFIXES,
-    STRUCTURE_SUFFIXES,
-    save_trajectory,
-)
+from trajgen.data.trajectories import STREAMED_SUFFIXES, save_trajectory
 from trajgen.errors import InputError, WorkError
 from trajgen.files import refuse_existing, whole_file
 

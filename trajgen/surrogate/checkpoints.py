@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from trajgen.checkpoint import load_checkpoint, save_checkpoint
+from trajgen.data.structures import Solute, read_structure
 from trajgen.data.topology import AtomTopology, BeadTopology, topology_from_dict
-from trajgen.data.trajectories import Solute, read_structure
 from trajgen.errors import InputError
 from trajgen.geometry.internal import distances
 from trajgen.residues import standard_name
