@@ -1,6 +1,7 @@
 """What the commands that generate read, and how they write what they made."""
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,11 @@ def read_end(
 
 def interval_ps_of(asked_ps: float | None, frames: "BeadFrames | AtomFrames", path: Path) -> float:
     """Return the time between frames: what was asked, else what they say."""
+    if asked_ps is not None and not 0 < asked_ps < math.inf:
+        raise InputError(
+            f"--interval-ps is {asked_ps:g}; wanted is a time above 0, in ps; leave it out where "
+            f"{path} says how far its frames are apart"
+        )
     interval_ps = frames.time_step_ps if asked_ps is None else asked_ps
     if interval_ps is None:
         raise InputError(f"{path} does not say how far its frames are apart; add --interval-ps")
