@@ -71,6 +71,18 @@ def test_a_lag_that_frames_do_not_meet_is_refused(dataset: Dataset):
         read_training_data([dataset], settings, TaskSettings(), 0.1, 0.0, 1)
 
 
+def test_lags_below_the_time_between_frames_are_refused(dataset: Dataset):
+    """They are none of the data, and were silently the shortest one."""
+    settings = SurrogateSettings(window_frames=6, longest_lag_ps=LAG_PS / 4)
+    with pytest.raises(
+        InputError, match=r"longest_lag_ps is 0\.5, which is below the time between"
+    ):
+        read_training_data([dataset], settings, TaskSettings(), 0.1, 0.0, 1)
+    settings = SurrogateSettings(window_frames=6, longest_lag_ps=LAG_PS)
+    (data,) = read_training_data([dataset], settings, TaskSettings(), 0.1, 0.0, 1)
+    assert data.molecule.lags_ps == (LAG_PS, LAG_PS)
+
+
 def damaged(dataset: Dataset, shard: int, array: str, *place: int) -> Dataset:
     """Write a NaN into a shard, as no import would."""
     (file,) = dataset.path.glob(f"shards/{dataset.entries[shard].label.name}*")
