@@ -71,9 +71,16 @@ def read_training_data(
 
     Raises:
         InputError: a molecule has fewer than three beads or is there twice, a dataset is empty, or
-            no segment of it is long enough for a window, or the lags are none of its frames.
+            no segment of it is long enough for a window, the lags are none of its frames, or design
+            is wanted of one molecule alone.
     """
     _require_different(datasets)
+    if len(datasets) == 1 and tasks.design > 0:
+        raise InputError(
+            f"tasks.design is {tasks.design:g} and there is one molecule alone, but what residues "
+            "look like is learnt from how molecules differ; name datasets of several, or set "
+            "tasks.design=0"
+        )
     sources = [_read_sources(d, settings, validation_fraction, seed, backward) for d in datasets]
     resolutions = [
         _resolution(dataset, settings, training)
