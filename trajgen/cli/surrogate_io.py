@@ -163,17 +163,23 @@ class Request:
     inputs: "Sequence[np.ndarray]" = ()
 
     def provenance(self) -> dict[str, Any]:
-        """Return what is said of it beside the output."""
+        """Return what is said of it beside the output, also what was left to be chosen."""
+        from trajgen.device import chosen_precision
+
+        device = self.surrogate.device
         said = {k: str(v) if isinstance(v, Path) else v for k, v in self.values.items()}
         said |= self.settings.model_dump(mode="json")
-        return provenance(f"generate {self.task}", self.model, self.seed, said)
+        said["temperature_K"] = self.settings.chosen_temperature_K(self.surrogate)
+        said["precision"] = chosen_precision(self.settings.precision, device)
+        made = provenance(f"generate {self.task}", self.model, self.seed, said)
+        return {**made, "device": device.type}
 
     def identity(self) -> dict[str, Any]:
         """Return what the result follows from."""
         said = self.provenance()
         return {
             "trajgen_version": __version__,
-            "device": self.surrogate.device.type,
+            "device": said["device"],
             "task": self.task,
             "surrogate": said["model_sha256"],
             "sequence": self.surrogate.beads.sequence,
