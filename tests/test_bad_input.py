@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import mdtraj
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from command import Outcome, succeed, trajgen
 from safetensors import SafetensorError
-from tiny import FIT, Made, write_arrays
+from tiny import FIT, TRAIN, Made, write_arrays
 
 from trajgen.data import store, writers
 
@@ -232,6 +233,104 @@ def test_what_exists_is_never_replaced(copy: Made, tmp_path: Path, command: str)
         "evaluate": ["evaluate", copy.dataset, "--reference", copy.dataset, "--out", taken],
     }[command]
     assert "taken.npz exists already" in refuse(tmp_path, *arguments)
+
+
+# --- what cannot be generated ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model that designs too, and what it is asked of."""
+
+    model: Path
+    start: Path
+    end: Path
+    run: Path
+
+    def to(self, task: str, out: Path) -> list[object]:
+        """Return a request that is met unless more is asked."""
+        known = ("--known", self.run, "--topology", self.start, "--residues", "1,3-4",
+                 "--interval-ps", 2)  # fmt: skip
+        more: dict[str, tuple[object, ...]] = {
+            "forward": ("--start", self.start, "--frames", 4),
+            "interpolate": ("--from", self.start, "--to", self.end, "--frames", 4),
+            "upsample": ("--input", self.run, "--topology", self.start, "--factor", 2,
+                         "--interval-ps", 4),
+            "inpaint": known,
+            "design": (*known, "--samples", 2),
+            "ensemble": ("--structure", self.start, "--frames", 2),
+        }  # fmt: skip
+        return ["generate", task, self.model, "--device", "cpu", "--out", out, *more[task]]
+
+
+@pytest.fixture(scope="module")
+def asked(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Asked:
+    folder = tmp_path_factory.mktemp("asked")
+    asked = Asked(*(folder / name for name in ("MODEL", "a.pdb", "b.pdb", "run.npz")))
+    sets = [part for value in (*TRAIN, "tasks.design=1") for part in ("--set", value)]
+    other = other_molecule(made, folder)
+    succeed("train", made.dataset, other, "--out", asked.model, "--device", "cpu", *sets)
+    for seed, out in enumerate((asked.start, asked.end, asked.run)):
+        one = ["--dataset", made.dataset, "--chains", 1, "--seed", seed, "--device", "cpu"]
+        frames = ["--steps", 20, "--save-every", 5]
+        succeed("simulate", made.potential, *one, *frames, "--out", out)
+    return asked
+
+
+GENERATED = ("forward", "interpolate", "upsample", "inpaint", "design", "ensemble")
+TOO_HOT = ("--temperature", 900, "temperature_K is 900, but the surrogate was trained at 300 K")
+NOT_COMPILED = ("--set", "compile=true", "compile needs a C++ compiler")
+REFUSED = [(task, *TOO_HOT) for task in GENERATED]
+REFUSED += [(task, *NOT_COMPILED) for task in GENERATED]
+REFUSED += [(task, "--temperature", "nan", "'temperature_K' is") for task in GENERATED]
+REFUSED += [
+    (task, "--lag-ps", value, f"lag_ps is {float(value):g}, but the surrogate was trained")
+    for task in ("forward", "interpolate")
+    for value in ("nan", "inf", "0", "-1", "50")
+]
+REFUSED += [
+    (task, "--interval-ps", value, f"--interval-ps is {float(value):g}; wanted is a time above 0")
+    for task in ("upsample", "inpaint", "design")
+    for value in ("nan", "inf", "0", "-1")
+]
+REFUSED += [
+    ("upsample", "--interval-ps", "50", "lag_ps is 25, but the surrogate was trained"),
+    ("inpaint", "--interval-ps", "50", "lag_ps is 50, but the surrogate was trained"),
+    ("design", "--interval-ps", "50", "lag_ps is 50, but the surrogate was trained"),
+    ("forward", "--frames", "1", "frames is 1; wanted are at least 2"),
+    ("forward", "--replicas", "0", "chains is 0; wanted is at least 1"),
+    ("interpolate", "--frames", "2", "a path of 2 frames has none between its ends"),
+    ("interpolate", "--frames", "400", "a gap needs frames"),
+    ("interpolate", "--paths", "0", "paths is 0; wanted is at least 1"),
+    ("interpolate", "--set", "context=3", "which leaves none to generate"),
+    ("upsample", "--factor", "101", "factor is 101; wanted is 2 to 100"),
+    ("upsample", "--set", "context=3", "which leaves none to generate"),
+    ("inpaint", "--residues", "1", "1 of 5 residues are known"),
+    ("inpaint", "--replicas", "0", "replicas is 0"),
+    ("design", "--residues", "1", "1 of 5 residues are known"),
+    ("design", "--samples", "0", "samples is 0"),
+    ("ensemble", "--frames", "0", "frames is 0; wanted is at least 1"),
+]
+
+
+@pytest.mark.parametrize(("task", "flag", "value", "said"), REFUSED)
+def test_a_refused_generation_leaves_no_folder(
+    asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    task: str, flag: str, value: object, said: str,
+) -> None:  # fmt: skip
+    """One that were left would stand in the way of the same command, mended."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    out = tmp_path / ("new.json" if task == "design" else "new.npz")
+    assert said in refuse(tmp_path, *asked.to(task, out), flag, value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("task", GENERATED)
+def test_a_generation_that_is_not_refused(asked: Asked, tmp_path: Path, task: str) -> None:
+    """The requests that the cases above spoil are whole without that."""
+    out = tmp_path / ("new.json" if task == "design" else "new.npz")
+    succeed(*asked.to(task, out))
+    assert out.is_file()
 
 
 # --- the disk ----------------------------------------------------------------------------------

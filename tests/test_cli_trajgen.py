@@ -127,6 +127,9 @@ def test_generate_forward_begins_at_its_start(made: Made, tmp_path: Path) -> Non
     assert (card["chains"], card["frames"], card["settings"]["lag_ps"]) == (2, 9, 2.0)
     assert (card["seed"], card["settings"]["evaluations"]) == (0, 20)
     assert card["model_sha256"] == sha256_of(made.surrogate / "model.safetensors")
+    # What was left to the model and to the device.
+    assert card["device"] == "cpu"
+    assert (card["settings"]["temperature_K"], card["settings"]["precision"]) == (300.0, "float32")
 
 
 def test_generate_forward_goes_on_from_a_trajectory(made: Made, tmp_path: Path) -> None:

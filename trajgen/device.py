@@ -37,12 +37,19 @@ def fix_threads(threads: int | None = None) -> int:
 PrecisionName = Literal["auto", "float32", "bf16"]
 
 
-def products_in(precision: PrecisionName, device: torch.device) -> torch.autocast:
-    """Return a context whose matrix products are of a precision.
+def chosen_precision(precision: PrecisionName, device: torch.device) -> Literal["float32", "bf16"]:
+    """Return the precision, also where it was left to the device.
 
     ``auto`` is bfloat16 on a GPU, and float32 on a CPU, where many are no faster in bfloat16.
     """
-    bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    if precision == "auto":
+        return "bf16" if device.type == "cuda" else "float32"
+    return precision
+
+
+def products_in(precision: PrecisionName, device: torch.device) -> torch.autocast:
+    """Return a context whose matrix products are of a precision, see ``chosen_precision``."""
+    bf16 = chosen_precision(precision, device) == "bf16"
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 

@@ -21,8 +21,9 @@ from trajgen.surrogate import canvas
 from trajgen.surrogate.checkpoints import load_surrogate
 from trajgen.surrogate.conditioning import TASKS, TaskSettings
 from trajgen.surrogate.design import LETTERS, design
-from trajgen.surrogate.surrogate import Surrogate
+from trajgen.surrogate.surrogate import Surrogate, SurrogateSettings
 from trajgen.surrogate.train import train_surrogate
+from trajgen.surrogate.training_windows import read_training_data
 
 CPU = torch.device("cpu")
 KNOWN = np.array([True, True, False, True, True])
@@ -135,9 +136,21 @@ def test_a_killed_command_goes_on_to_the_same_designs(
 def test_bad_requests_are_refused_with_what_is_wanted(surrogate: Surrogate):
     with pytest.raises(InputError, match="not trained for design, only for forward"):
         design(surrogate, STARTS, KNOWN, 1, LAG_PS, SETTINGS, 1)
-    asked = replace(surrogate.molecule, tasks=TASKS)
+    asked = replace(surrogate.molecule, tasks=TASKS, alone=False)
     surrogate = Surrogate(surrogate.network, surrogate.settings, asked)
     with pytest.raises(InputError, match="samples is 0"):
         design(surrogate, STARTS, KNOWN, 0, LAG_PS, SETTINGS, 1)
     with pytest.raises(InputError, match="5 of 5 residues are known"):
         design(surrogate, STARTS, np.ones(5, dtype=bool), 1, LAG_PS, SETTINGS, 1)
+
+
+def test_one_molecule_alone_is_neither_designed_nor_trained_on_for_it(
+    dataset: Dataset, surrogate: Surrogate
+):
+    """Nothing says what other residues look like; models of before say that they were trained."""
+    asked = replace(surrogate.molecule, tasks=TASKS)
+    model = Surrogate(surrogate.network, surrogate.settings, asked)
+    with pytest.raises(InputError, match="trained on GYDPE alone, and knows no other residues"):
+        design(model, STARTS, KNOWN, 1, LAG_PS, SETTINGS, 1)
+    with pytest.raises(InputError, match=r"tasks\.design is 0\.25 and there is one molecule alone"):
+        read_training_data([dataset], SurrogateSettings(), TaskSettings(design=0.25), 0.1, 0.0, 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 from toy_chain import (
     LAG_PS,
     TOPOLOGY,
@@ -14,6 +15,7 @@ from toy_chain import (
     tiny_settings,
     wobbling_chain,
 )
+from toy_peptide import make_peptide_dataset
 
 from trajgen.data.records import BeadFrames
 from trajgen.data.shards import ShardLabel
@@ -67,6 +69,55 @@ def test_a_lag_that_frames_do_not_meet_is_refused(dataset: Dataset):
     settings = SurrogateSettings(window_frames=6, shortest_lag_ps=3.0, longest_lag_ps=9.0)
     with pytest.raises(InputError, match="shortest_lag_ps is 3, which is no multiple"):
         read_training_data([dataset], settings, TaskSettings(), 0.1, 0.0, 1)
+
+
+def test_lags_below_the_time_between_frames_are_refused(dataset: Dataset):
+    """They are none of the data, and were silently the shortest one."""
+    settings = SurrogateSettings(window_frames=6, longest_lag_ps=LAG_PS / 4)
+    with pytest.raises(
+        InputError, match=r"longest_lag_ps is 0\.5, which is below the time between"
+    ):
+        read_training_data([dataset], settings, TaskSettings(), 0.1, 0.0, 1)
+    settings = SurrogateSettings(window_frames=6, longest_lag_ps=LAG_PS)
+    (data,) = read_training_data([dataset], settings, TaskSettings(), 0.1, 0.0, 1)
+    assert data.molecule.lags_ps == (LAG_PS, LAG_PS)
+
+
+def damaged(dataset: Dataset, shard: int, array: str, *place: int) -> Dataset:
+    """Write a NaN into a shard, as no import would."""
+    (file,) = dataset.path.glob(f"shards/{dataset.entries[shard].label.name}*")
+    arrays = load_file(file)
+    arrays[array][place] = np.nan
+    save_file(arrays, file)
+    return Dataset.open(dataset.path)
+
+
+def test_a_nan_in_a_side_chain_is_named_by_shard_and_frame(tmp_path: Path):
+    """The alpha carbons are whole; the window that was blamed was the first one drawn."""
+    dataset = make_peptide_dataset(tmp_path / "dataset", frames=30)
+    atoms = dataset.header.atoms
+    assert atoms is not None
+    found = damaged(dataset, 1, "atom_positions_nm", 17, atoms.names.index("OH"), 2)
+    settings = SurrogateSettings(
+        resolution="heavy", window_frames=6, shortest_lag_ps=LAG_PS, longest_lag_ps=LAG_PS
+    )
+    with pytest.raises(
+        InputError, match="1 frames have a NaN or infinity, first frame 17 of shard segment-1;"
+    ):
+        read_training_data([found], settings, TaskSettings(), 0.1, 0.0, 1)
+
+
+def test_chains_that_came_apart_are_counted_beside_no_nan(tmp_path: Path):
+    segments = [wobbling_chain(40, seed) for seed in range(2)]
+    segments[1][[5, 9], 0, 0] += 2.0
+    dataset = make_dataset(tmp_path / "dataset", segments)
+    with pytest.raises(
+        InputError, match="2 frames have a chain that has come apart, first frame 5"
+    ):
+        read_training_data([dataset], tiny_settings(2).model, TaskSettings(), 0.1, 0.0, 1)
+    found = damaged(dataset, 0, "positions_nm", 3, 1, 0)
+    with pytest.raises(InputError, match="1 frames have a NaN or infinity, first frame 3 of shard"):
+        read_training_data([found], tiny_settings(2).model, TaskSettings(), 0.1, 0.0, 1)
 
 
 def test_temperatures_of_shards_reach_their_windows(tmp_path: Path):

@@ -1,6 +1,7 @@
 """What the commands that generate read, and how they write what they made."""
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,11 @@ def read_end(
 
 def interval_ps_of(asked_ps: float | None, frames: "BeadFrames | AtomFrames", path: Path) -> float:
     """Return the time between frames: what was asked, else what they say."""
+    if asked_ps is not None and not 0 < asked_ps < math.inf:
+        raise InputError(
+            f"--interval-ps is {asked_ps:g}; wanted is a time above 0, in ps; leave it out where "
+            f"{path} says how far its frames are apart"
+        )
     interval_ps = frames.time_step_ps if asked_ps is None else asked_ps
     if interval_ps is None:
         raise InputError(f"{path} does not say how far its frames are apart; add --interval-ps")
@@ -157,17 +163,23 @@ class Request:
     inputs: "Sequence[np.ndarray]" = ()
 
     def provenance(self) -> dict[str, Any]:
-        """Return what is said of it beside the output."""
+        """Return what is said of it beside the output, also what was left to be chosen."""
+        from trajgen.device import chosen_precision
+
+        device = self.surrogate.device
         said = {k: str(v) if isinstance(v, Path) else v for k, v in self.values.items()}
         said |= self.settings.model_dump(mode="json")
-        return provenance(f"generate {self.task}", self.model, self.seed, said)
+        said["temperature_K"] = self.settings.chosen_temperature_K(self.surrogate)
+        said["precision"] = chosen_precision(self.settings.precision, device)
+        made = provenance(f"generate {self.task}", self.model, self.seed, said)
+        return {**made, "device": device.type}
 
     def identity(self) -> dict[str, Any]:
         """Return what the result follows from."""
         said = self.provenance()
         return {
             "trajgen_version": __version__,
-            "device": self.surrogate.device.type,
+            "device": said["device"],
             "task": self.task,
             "surrogate": said["model_sha256"],
             "sequence": self.surrogate.beads.sequence,

@@ -4,6 +4,7 @@ Both are frozen and checked when they are made, so functions behind them do not 
 change is a copy (``dataclasses.replace``). Units are nm, ps, kJ/mol/nm.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
@@ -366,5 +367,5 @@ def _check_per_frame(frames: Any, names: tuple[str, ...]) -> None:
 
 
 def _check_time_step(time_step_ps: float | None) -> None:
-    if time_step_ps is not None and not time_step_ps > 0:
+    if time_step_ps is not None and not 0 < time_step_ps < math.inf:
         raise InputError(f"time_step_ps is {time_step_ps}; wanted is a time above 0, or none")

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from pydantic import Field
 from torch import Tensor
 
+from trajgen.device import require_compiler
 from trajgen.errors import InputError
 from trajgen.geometry.validity import check_chain
 from trajgen.seeding import torch_generator
@@ -58,6 +59,12 @@ class RolloutSettings(SamplerSettings):
                 f"{listed} K; ask for a temperature among these"
             )
         return self.temperature_K
+
+    def require_possible(self, surrogate: Surrogate) -> None:
+        """Raise InputError where a surrogate cannot generate so, before any work is begun."""
+        self.chosen_temperature_K(surrogate)
+        if self.compile:
+            require_compiler(surrogate.device)
 
 
 def complete_windows(

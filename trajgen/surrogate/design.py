@@ -70,7 +70,7 @@ def design(
     Each sample is of one window of the trajectory, and these are taken in turn.
 
     Args:
-        surrogate: a model that was trained for it (``tasks.design``).
+        surrogate: a model that was trained for it (``tasks.design``), on several molecules.
         known_nm: consecutive frames; what stands at the other residues must be finite, and is not
             looked at.
         residues: which residues are known.
@@ -83,12 +83,18 @@ def design(
 
     Raises:
         InputError: fewer residues are known than say how a frame lies, or all are; frames that are
-            not finite or of another molecule, a task or a lag that the model was not
-            trained for, no sample, or too few frames.
+            not finite or of another molecule, a task, a lag or a temperature that the model was not
+            trained for, one of a single molecule, no sample, or too few frames.
     """
     require_lag(surrogate, lag_ps)
+    settings.require_possible(surrogate)
     given = checked_frames(surrogate, known_nm, "frames")
     require_task(surrogate, "design")
+    if surrogate.molecule.alone:
+        raise InputError(
+            f"the surrogate was trained on {surrogate.beads.sequence} alone, and knows no other "
+            "residues to choose from; train one on several molecules with tasks.design above 0"
+        )
     least = surrogate.molecule.resolution.pose_residues
     require_known_residues(torch.from_numpy(residues), least)
     length = min(surrogate.settings.window_frames, len(given))

@@ -36,9 +36,11 @@ def ensemble(
         work: where the frames lie until all are there; None for memory.
 
     Raises:
-        InputError: no frame was asked for, or the model was not trained for it.
+        InputError: no frame was asked for, or the model was not trained for it or for the
+            temperature.
     """
     require_task(surrogate, "ensemble")
+    settings.require_possible(surrogate)
     if frames < 1:
         raise InputError(f"frames is {frames}; wanted is at least 1")
     known = torch.zeros(1, surrogate.beads.n_beads, dtype=torch.bool)

@@ -22,7 +22,7 @@ from trajgen.surrogate.completing import (
     require_task,
 )
 from trajgen.surrogate.conditioning import MIN_PATH_FRAMES
-from trajgen.surrogate.filling_plan import filling_plan
+from trajgen.surrogate.filling_plan import Filling, filling_plan
 from trajgen.surrogate.surrogate import Surrogate
 from trajgen.work_folder import WorkFolder
 
@@ -60,8 +60,9 @@ def interpolate(
         work: where the frames lie until all are there; None for memory.
 
     Raises:
-        InputError: ends that are not finite or of another molecule, a lag that the model was not
-            trained for, a path without a frame inside, no path.
+        InputError: ends that are not finite or of another molecule, a lag or a temperature that the
+            model was not trained for, a path without a frame inside, or too long for the lags of
+            the training, no path.
     """
     if frames < MIN_PATH_FRAMES:
         raise InputError(
@@ -71,13 +72,15 @@ def interpolate(
     if paths < 1:
         raise InputError(f"paths is {paths}; wanted is at least 1")
     require_task(surrogate, "interpolate")
+    settings.require_possible(surrogate)
     ends = checked_frames(surrogate, np.stack([start_nm, end_nm]), "start and end")
+    filled = np.zeros(frames, dtype=bool)
+    filled[[0, -1]] = True
+    plan = _plan(surrogate, filled, paths, lag_ps, settings, derive_seed(seed, "interpolate"))
     canvas = Canvas(paths, frames, ends.shape[1], work)
     positions = canvas.positions_nm
     positions[:, 0], positions[:, -1] = ends[0], superposed(ends[1], ends[0])
-    filled = np.zeros(frames, dtype=bool)
-    filled[[0, -1]] = True
-    _fill(surrogate, canvas, filled, lag_ps, settings, derive_seed(seed, "interpolate"), progress)
+    _fill(surrogate, canvas, plan, lag_ps, settings, progress)
     return _whole_or_lost(surrogate, positions, lag_ps)
 
 
@@ -105,42 +108,54 @@ def upsample(
 
     Raises:
         InputError: fewer than two frames, a factor that is not 2 to 100, frames that are not finite
-            or of another molecule, a lag that the model was not trained for.
+            or of another molecule, a lag or a temperature that the model was not trained for.
     """
     require_task(surrogate, "interpolate", "upsample")
+    settings.require_possible(surrogate)
     known = checked_frames(surrogate, known_nm, "frames")
     if len(known) < 2:
         raise InputError("one frame has nothing between; give a trajectory of two or more")
     if not 2 <= factor <= LARGEST_FACTOR:
         raise InputError(f"factor is {factor}; wanted is 2 to {LARGEST_FACTOR}")
-    canvas = Canvas(1, factor * (len(known) - 1) + 1, known.shape[1], work)
-    positions = canvas.positions_nm
-    positions[0, ::factor] = known
-    filled = np.zeros(positions.shape[1], dtype=bool)
+    filled = np.zeros(factor * (len(known) - 1) + 1, dtype=bool)
     filled[::factor] = True
     lag_ps = interval_ps / factor
-    _fill(surrogate, canvas, filled, lag_ps, settings, derive_seed(seed, "upsample"), progress)
+    plan = _plan(surrogate, filled, 1, lag_ps, settings, derive_seed(seed, "upsample"))
+    canvas = Canvas(1, len(filled), known.shape[1], work)
+    positions = canvas.positions_nm
+    positions[0, ::factor] = known
+    _fill(surrogate, canvas, plan, lag_ps, settings, progress)
     alive = intact_frames(surrogate, positions)
     positions[~alive] = torch.nan
     return Rollouts(surrogate.topology, positions.numpy(), alive.numpy(), lag_ps)
 
 
-def _fill(
+def _plan(
     surrogate: Surrogate,
-    canvas: Canvas,
     filled: Bool[np.ndarray, " frames"],
+    paths: int,
     lag_ps: float,
     settings: RolloutSettings,
     seed: int,
+) -> list[Filling]:
+    """Return what is filled one after the other, so much at once as a batch holds of all paths."""
+    together = max(1, settings.batch // paths)
+    return filling_plan(surrogate, filled, lag_ps, settings, seed, together)
+
+
+def _fill(
+    surrogate: Surrogate,
+    canvas: Canvas,
+    plan: list[Filling],
+    lag_ps: float,
+    settings: RolloutSettings,
     progress: Progress,
 ) -> None:
     """Fill all frames of all paths, level by level."""
     positions = canvas.positions_nm
     paths, residues = len(positions), surrogate.beads.n_beads
     pose_weights = surrogate.molecule.resolution.pose_sites.cpu().float()
-    together = max(1, settings.batch // paths)
-    plan = filling_plan(surrogate, filled, lag_ps, settings, seed, together)
-    total, done = int((~filled).sum()), sum(part.n_new for part in plan[: canvas.done])
+    total, done = (sum(part.n_new for part in parts) for parts in (plan, plan[: canvas.done]))
     with progress.task("fill in", total=total, done=done) as task:
         for part in canvas.to_do(plan):
             known, offsets = part.known, part.frames[0] - part.frames[0, 0]

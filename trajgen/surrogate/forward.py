@@ -58,11 +58,12 @@ def forward(
         work: where the frames lie until all are there; None for memory.
 
     Raises:
-        InputError: starts that are not finite or of another molecule, a lag that the model was
-            not trained for, no frame after the start.
+        InputError: starts that are not finite or of another molecule, a lag or a temperature that
+            the model was not trained for, no frame after the start.
     """
     require_task(surrogate, "forward")
     require_lag(surrogate, lag_ps)
+    settings.require_possible(surrogate)
     starts = _histories(surrogate, starts_nm)
     replicas, known, sites = starts.shape[:3]
     if frames <= known:

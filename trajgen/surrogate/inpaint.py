@@ -54,10 +54,11 @@ def inpaint(
 
     Raises:
         InputError: fewer residues are known than say how a frame lies, or all are; frames that are
-            not finite or of another molecule, a task or a lag that the model was not
+            not finite or of another molecule, a task, a lag or a temperature that the model was not
             trained for, no replica.
     """
     require_lag(surrogate, lag_ps)
+    settings.require_possible(surrogate)
     given = checked_frames(surrogate, known_nm, "frames")
     require_task(surrogate, "inpaint")
     least = surrogate.molecule.resolution.pose_residues

@@ -67,7 +67,7 @@ def survey(source: WindowSource, resolution: Resolution, length: int, share: flo
         share: of the windows that are sampled of all molecules.
 
     Raises:
-        InputError: a frame has a chain that has come apart.
+        InputError: a frame is not finite, or has a chain that has come apart.
     """
     _require_whole(source, resolution)
     template = typical_frame(source.sample(MEASURED_FRAMES))
@@ -149,16 +149,21 @@ def _bond_range_of_all(
 
 def _require_whole(source: WindowSource, resolution: Resolution) -> None:
     bonds = torch.tensor(resolution.beads.bonds, dtype=torch.long).reshape(-1, 2)
-    count, first = 0, 0
+    strange, apart = [], []
     for frames, positions in source.positions.chunks():
-        alpha = resolution.alpha_carbons(positions)
-        broken = frames[~check_chain(alpha, bonds=bonds).not_exploded]
-        if len(broken) and not count:
-            first = int(broken[0])
-        count += len(broken)
-    if count:
+        finite = positions.isfinite().flatten(1).all(dim=1)
+        whole = check_chain(resolution.alpha_carbons(positions), bonds=bonds).not_exploded
+        strange.append(frames[~finite])
+        apart.append(frames[finite & ~whole])
+    described = source.positions.describe
+    if len(found := torch.cat(strange)):
         raise InputError(
-            f"{count} frames have a chain that has come apart, first "
-            f"{source.positions.describe(first)}; make molecules whole (no jumps over a periodic "
+            f"{len(found)} frames have a NaN or infinity, first {described(int(found[0]))}; remove "
+            "those frames"
+        )
+    if len(found := torch.cat(apart)):
+        raise InputError(
+            f"{len(found)} frames have a chain that has come apart, first "
+            f"{described(int(found[0]))}; make molecules whole (no jumps over a periodic "
             "box), or remove those frames"
         )

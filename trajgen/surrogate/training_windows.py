@@ -71,9 +71,16 @@ def read_training_data(
 
     Raises:
         InputError: a molecule has fewer than three beads or is there twice, a dataset is empty, or
-            no segment of it is long enough for a window.
+            no segment of it is long enough for a window, the lags are none of its frames, or design
+            is wanted of one molecule alone.
     """
     _require_different(datasets)
+    if len(datasets) == 1 and tasks.design > 0:
+        raise InputError(
+            f"tasks.design is {tasks.design:g} and there is one molecule alone, but what residues "
+            "look like is learnt from how molecules differ; name datasets of several, or set "
+            "tasks.design=0"
+        )
     sources = [_read_sources(d, settings, validation_fraction, seed, backward) for d in datasets]
     resolutions = [
         _resolution(dataset, settings, training)
@@ -204,6 +211,11 @@ def _starts(
     longest = settings.longest_lag_ps or runs.longest_lag_ps(settings.window_frames)
     if shortest is None or longest is None or not len(runs.intervals_ps):
         return WindowPool(runs, np.zeros(0))
+    if longest < shortest * (1 - LAG_ERROR) and settings.longest_lag_ps is not None:
+        raise InputError(
+            f"longest_lag_ps is {longest:g}, which is below the time between frames, "
+            f"{shortest:g} ps; choose that or a longer one, or leave it out"
+        )
     nearest = np.maximum(np.round(shortest / runs.intervals_ps), 1) * runs.intervals_ps
     if (np.abs(nearest / shortest - 1) > LAG_ERROR).all():
         raise InputError(
