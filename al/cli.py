@@ -8,7 +8,13 @@ from typing import Annotated
 
 import typer
 
-from trajgen.console import choose_progress, configure_logging, duration, exit_with_code
+from trajgen.console import (
+    choose_progress,
+    configure_logging,
+    duration,
+    exit_with_code,
+    require_seed,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +79,9 @@ def sample(
     equilibration_ps: Annotated[float, typer.Option(help="Time before the saved part.")] = 20.0,
     force_map: Annotated[str, typer.Option(help="Force map: aggregate or slice.")] = "aggregate",
     workers: Annotated[int, typer.Option(help="Processes at a time; 0: one a core, or a GPU.")] = 0,
-    seed: Annotated[int, typer.Option(help="Base of every random draw.")] = 0,
+    seed: Annotated[
+        int, typer.Option(callback=require_seed, help="Base of every random draw.")
+    ] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     as_json: JsonOption = False,
 ) -> None:

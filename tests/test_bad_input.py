@@ -54,6 +54,14 @@ def simulation(made: Made, out: Path, *more: object) -> list[object]:
 # --- what the user gave ------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "command", [["fit", "D"], ["simulate", "P"], ["generate", "ensemble", "M", "--frames", 2]]
+)
+def test_a_negative_seed(tmp_path: Path, command: list[object]) -> None:
+    said = refuse(tmp_path, *command, "--out", tmp_path / "new.npz", "--seed", -1)
+    assert said == "--seed is -1; wanted is a whole number of 0 or more"
+
+
 def test_a_nan_in_bead_coordinates(copy: Made, tmp_path: Path) -> None:
     coords = np.load(copy.arrays.coords)
     coords[17, 2, 1] = np.nan

@@ -41,6 +41,15 @@ def test_unknown_letter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert not (tmp_path / "system").exists()
 
 
+def test_a_negative_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, error = al(
+        capsys, "sample", "no-system", "--ps", "1", "--out", str(tmp_path / "data"), "--seed", "-1"
+    )
+    assert code == 2
+    assert "--seed is -1; wanted is a whole number of 0 or more" in error
+    assert one_sentence(error)
+
+
 def test_unknown_setting_gives_the_dotted_path(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

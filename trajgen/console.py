@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from trajgen.errors import TrajgenError
+from trajgen.errors import InputError, TrajgenError
 from trajgen.files import DISK_FULL
 from trajgen.progress import SILENT, Progress, ProgressTask
 
@@ -34,6 +34,17 @@ LINE_INTERVAL_S = 10.0
 
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _WRONG_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+
+
+def require_seed(seed: int) -> int:
+    """Return what was given as ``--seed``.
+
+    Raises:
+        InputError: it is negative.
+    """
+    if seed < 0:
+        raise InputError(f"--seed is {seed}; wanted is a whole number of 0 or more")
+    return seed
 
 
 def is_main_process() -> bool:

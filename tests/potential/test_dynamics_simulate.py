@@ -235,6 +235,23 @@ def test_a_chain_that_breaks_is_frozen_and_changes_no_other_bit(
     assert "1 of 4 chains exploded" in caplog.text
 
 
+@pytest.mark.parametrize("rungs", [1, 2])
+def test_many_chains_that_break_are_one_line_of_the_log(make_potential, caplog, rungs):
+    potential = without_network(make_potential().float())
+    starts = np.repeat(grow_chains(1, 6, seed=9), 8, axis=0).astype(np.float32)
+    starts[:7, 3:] += starts[:7, :1] - starts[:7, 3:4] + np.float32(0.001)  # two beads in one place
+    tempering = {"temperatures_K": (400.0,), "exchange_every": 100} if rungs == 2 else None
+    settings = SimulationSettings(steps=50, save_every=10, tempering=tempering)
+    rollouts = simulate(potential, starts, settings, seed=3)
+    assert [loss.chain for loss in rollouts.losses] == list(range(7))
+    assert "chain 0 exploded" not in caplog.text
+    what = "7 chains" if rungs == 1 else "14 replicas of chains"
+    first, last = (f(loss.step for loss in rollouts.losses) for f in (min, max))
+    assert (first, last) == (1, 1)
+    assert f"{what} exploded in steps 1 to 1: " in caplog.text
+    assert "7 of 8 chains exploded; their later frames are left out" in caplog.text
+
+
 @pytest.mark.parametrize(("evaluation", "frames"), [(1, 1), (3, 1), (31, 2), (32, 3), (59, 3)])
 def test_the_last_good_frames_are_all_different(make_potential, monkeypatch, evaluation, frames):
     potential = make_potential().float()
@@ -327,6 +344,16 @@ def test_progress_is_told_all_steps(make_potential):
     settings = SimulationSettings(steps=34, save_every=10)
     simulate(make_potential().float(), starts, settings, seed=1, progress=Listener())
     assert told == [10, 10, 10]
+
+
+def test_steps_after_the_last_saved_frame_are_said_to_be_left_out(make_potential, caplog):
+    starts = grow_chains(2, 6, seed=1).astype(np.float32)
+    for steps, said in ((34, True), (30, False)):
+        caplog.clear()
+        settings = SimulationSettings(steps=steps, save_every=10)
+        simulate(make_potential().float(), starts, settings, seed=1)
+        told = "steps is 34 and save_every 10: the 4 steps after the last saved frame are left out"
+        assert (told in caplog.text) == said
 
 
 def test_of_several_chains_it_is_said_that_nothing_holds_them(caplog):

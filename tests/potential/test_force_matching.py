@@ -247,6 +247,26 @@ def test_data_without_forces_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("network", "seen"),
+    [
+        ({"cutoff_nm": 0.2}, "0 and network.cutoff_nm 0.2"),
+        ({"cutoff_lower_nm": 3.0, "cutoff_nm": 5.0}, "3 and network.cutoff_nm 5"),
+    ],
+)
+def test_a_network_that_would_see_no_pair_is_refused(tmp_path, network, seen):
+    frames = labelled_frames()
+    dataset = write_dataset(tmp_path / "data", frames)
+    i, j = np.triu_indices(4, 1)
+    apart_nm = np.linalg.norm(frames.positions_nm[:, i] - frames.positions_nm[:, j], axis=-1)
+    settings = FitSettings.model_validate({"network": network})
+    with pytest.raises(InputError) as refused:
+        fit_potential(dataset, tmp_path / "out", settings, seed=1, device=CPU)
+    assert f"network.cutoff_lower_nm is {seen}, but beads" in str(refused.value)
+    assert f"are {apart_nm.min():.2f} to {apart_nm.max():.2f} nm apart" in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
 def test_shards_without_forces_are_left_out_with_a_warning(tmp_path, caplog):
     frames = labelled_frames()
     dataset = write_dataset(tmp_path / "data", frames, replace(frames, forces=None))

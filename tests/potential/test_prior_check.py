@@ -58,6 +58,13 @@ def test_chains_that_explode_are_told_with_their_number(make_potential):
         check_priors(potential, frames, SHORT, USUAL, seed=1, device=CPU)
 
 
+def test_no_step_of_the_check_is_left_out(make_potential, caplog):
+    potential, frames = make_potential(), make_frames("GYDPET", 200, seed=3)
+    odd = PriorCheckSettings(chains=2, steps=45)
+    assert check_priors(potential, frames, odd, USUAL, seed=1, device=CPU)["steps"] == 45
+    assert caplog.text == ""
+
+
 def test_one_chain_that_explodes_is_one_too_many(make_potential, monkeypatch):
     potential, frames = make_potential(), make_frames("GYDPET", 200, seed=3)
     monkeypatch.setattr(

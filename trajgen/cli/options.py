@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajgen.console import require_seed
+
 if TYPE_CHECKING:
     import torch
 
@@ -16,7 +18,9 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="One setting, dotted.key=value; repeatable."),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Base of every random draw.")]
+Seed = Annotated[
+    int, typer.Option("--seed", callback=require_seed, help="Base of every random draw.")
+]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Temperature = Annotated[float | None, typer.Option("--temperature", help="Temperature, K.")]

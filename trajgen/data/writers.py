@@ -171,7 +171,8 @@ def _files_of(path: Path, rollouts: Rollouts, trajectories: list[Path]) -> list[
             len(trajectories),
             ", ".join(file.name for file in empty[:3]) + (", …" if len(empty) > 3 else ""),
         )
-    return [file for file in files if file not in set(empty)]
+    left_out = set(empty)
+    return [file for file in files if file not in left_out]
 
 
 def _trajectory_files(path: Path, chains: int) -> list[Path]:

@@ -21,6 +21,7 @@ from trajgen.checkpoint import drop_training_state, training_folder
 from trajgen.data.records import BeadFrames
 from trajgen.data.store import Dataset
 from trajgen.device import fix_threads
+from trajgen.errors import InputError
 from trajgen.files import require_output
 from trajgen.folder_lock import held_folder
 from trajgen.potential.batches import make_pools
@@ -36,6 +37,7 @@ from trajgen.potential.continuation import (
 )
 from trajgen.potential.dynamics.settings import SimulationSettings
 from trajgen.potential.dynamics.time_step import safe_time_step_ps
+from trajgen.potential.energy import evaluation_batch
 from trajgen.potential.ensemble_matching import EquilibriumFrames, SimulatedChains
 from trajgen.potential.ensemble_settings import EnsembleSettings
 from trajgen.potential.fit_report import measure_fit
@@ -111,13 +113,15 @@ def fit_potential(
         ``out``.
 
     Raises:
-        InputError: no forces, mixed temperatures, ``out`` is taken, the training state there is of
-            another fit, or ``start_from`` does not fit the dataset and the settings.
+        InputError: no forces, mixed temperatures, cutoffs between which no two beads are, ``out``
+            is taken, the training state there is of another fit, or ``start_from`` does not fit the
+            dataset and the settings.
         WorkError: the priors alone do not keep chains together, or the loss is not finite.
     """
     require_output(out)
     fix_threads()
     labelled = read_labelled_frames(dataset)
+    _require_pairs_in_sight(labelled.frames, settings.network)
     shape = _shape(labelled, settings)
     start = None if start_from is None else read_start(start_from, shape)
     stages = find_stages(dataset, start, seed, settings.training.validation_fraction)
@@ -157,6 +161,28 @@ def fit_potential(
             drop_training_state(out)
     training.end()
     return out
+
+
+def _require_pairs_in_sight(frames: BeadFrames, network: NetworkSettings) -> None:
+    """Raise InputError where no two beads of any frame are at a distance that the network sees."""
+    nearest_nm, farthest_nm = np.inf, 0.0
+    i, j = np.triu_indices(frames.topology.n_beads, 1)
+    positions_nm = torch.from_numpy(frames.positions_nm)
+    # Mostly the first part has such a pair, and the others are not looked at.
+    for part in positions_nm.split(evaluation_batch(frames.topology.n_beads)):
+        apart_nm = torch.cdist(part, part)[:, i, j]
+        if ((apart_nm > network.cutoff_lower_nm) & (apart_nm < network.cutoff_nm)).any():
+            return
+        if apart_nm.numel():
+            nearest_nm = min(nearest_nm, float(apart_nm.min()))
+            farthest_nm = max(farthest_nm, float(apart_nm.max()))
+    if nearest_nm <= farthest_nm:
+        raise InputError(
+            f"network.cutoff_lower_nm is {network.cutoff_lower_nm:g} and network.cutoff_nm "
+            f"{network.cutoff_nm:g}, but beads of the dataset are {nearest_nm:.2f} to "
+            f"{farthest_nm:.2f} nm apart, so that the network would see none of them; leave both "
+            "out for 0 and 1.5 nm"
+        )
 
 
 def _shape(labelled: LabelledFrames, settings: FitSettings) -> PotentialSettings:

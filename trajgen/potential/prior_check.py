@@ -22,7 +22,7 @@ from trajgen.progress import SILENT, Progress
 from trajgen.seeding import derive_seed
 from trajgen.settings import Settings
 
-#: Frames of each chain that are looked at.
+#: Frames of each chain that are looked at, or more where they do not divide the steps.
 SAVED_FRAMES = 20
 
 
@@ -71,8 +71,9 @@ def check_priors(
     alone = Potential(fitted.settings.model_copy(update={"committee": 0}))
     alone.priors.load_state_dict(fitted.priors.state_dict())
     alone = alone.to(device, torch.float32).eval()
-    length = {"steps": settings.steps, "save_every": max(settings.steps // SAVED_FRAMES, 1)}
-    dynamics = dynamics.model_copy(update=length)
+    rarest = max(settings.steps // SAVED_FRAMES, 1)
+    save_every = next(n for n in range(rarest, 0, -1) if settings.steps % n == 0)
+    dynamics = dynamics.model_copy(update={"steps": settings.steps, "save_every": save_every})
     starts = draw_starts(frames, settings.chains, derive_seed(seed, "prior-check"))
     rollouts = simulate(alone, starts, dynamics, derive_seed(seed, "prior-check", 1), progress)
     lost = int((~rollouts.alive[:, -1]).sum())

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 #: The last frames of a chain that broke, the one before the break included, that are kept.
 LAST_FRAMES = 3
+#: Chains that broke are named one by one in the log up to this number; the report names them all.
+NAMED_LOSSES = 5
 
 
 def rollouts_of(
@@ -82,10 +85,32 @@ def report_of(simulation: Simulation) -> dict[str, Any]:
 def log_outcome(simulation: Simulation) -> None:
     """Say what was lost and why, the share of exchanges, and a temperature that is off."""
     ladder_K = simulation.temperatures_K
-    for loss in _losses(simulation):
-        at = f" at {ladder_K[loss.rung]:.4g} K" if len(ladder_K) > 1 else ""
-        text = "chain %d exploded%s in step %d: %s"
-        logger.warning(text, loss.chain, at, loss.step, loss.reason)
+    _log_losses(simulation)
+    shares = simulation.exchange.acceptance()
+    for low, high, share in zip(ladder_K[:-1], ladder_K[1:], shares, strict=True):
+        said = "no attempt" if share is None else f"{share:.0%} of exchanges accepted"
+        logger.info("between %.4g K and %.4g K: %s", low, high, said)
+    if simulation.settings.chosen_friction_per_ps > 0:
+        _warn_of_temperatures(simulation)
+
+
+def _log_losses(simulation: Simulation) -> None:
+    ladder_K, losses = simulation.temperatures_K, _losses(simulation)
+    if len(losses) <= NAMED_LOSSES:
+        for loss in losses:
+            at = f" at {ladder_K[loss.rung]:.4g} K" if len(ladder_K) > 1 else ""
+            text = "chain %d exploded%s in step %d: %s"
+            logger.warning(text, loss.chain, at, loss.step, loss.reason)
+    else:
+        reasons = Counter(loss.reason for loss in losses)
+        logger.warning(
+            "%d %s exploded in steps %d to %d: %s",
+            len(losses),
+            "chains" if len(ladder_K) == 1 else "replicas of chains",
+            min(loss.step for loss in losses),
+            max(loss.step for loss in losses),
+            ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()),
+        )
     alive = simulation.base(simulation.state.alive)
     if lost := int((~alive).sum()):
         text = (
@@ -93,12 +118,6 @@ def log_outcome(simulation: Simulation) -> None:
             "smaller than %g, or fit the potential on frames like those they broke in"
         )
         logger.warning(text, lost, len(alive), simulation.settings.time_step_ps)
-    shares = simulation.exchange.acceptance()
-    for low, high, share in zip(ladder_K[:-1], ladder_K[1:], shares, strict=True):
-        said = "no attempt" if share is None else f"{share:.0%} of exchanges accepted"
-        logger.info("between %.4g K and %.4g K: %s", low, high, said)
-    if simulation.settings.chosen_friction_per_ps > 0:
-        _warn_of_temperatures(simulation)
 
 
 def _warn_of_temperatures(simulation: Simulation) -> None:

@@ -70,7 +70,7 @@ class SimulationSettings(Settings):
     """Choices of a simulation; its clock, cg_ps, is not that of real chains.
 
     Attributes:
-        steps: time steps of each chain.
+        steps: time steps of each chain; those after the last saved frame are left out.
         save_every: steps between saved frames; the start is not saved.
         integrator: ``langevin`` (BAOAB) or ``overdamped`` (Brownian) dynamics; both sample the same
             ensemble.

@@ -32,7 +32,11 @@ def _stiffest_bond(potential: Potential) -> float:
 
 
 def warn_before(potential: Potential, settings: SimulationSettings) -> None:
-    """Warn of a temperature that is not that of the data, and of a time step near instability."""
+    """Warn of what a user may not have meant.
+
+    That is a temperature that is not that of the data, steps that are not done, and a time step
+    near instability.
+    """
     asked_K, data_K = settings.temperature_K, potential.temperature_K
     if asked_K is not None and not math.isclose(asked_K, data_K, rel_tol=1e-3):
         logger.warning(
@@ -40,6 +44,14 @@ def warn_before(potential: Potential, settings: SimulationSettings) -> None:
             " of its data, and holds there alone",
             asked_K,
             data_K,
+        )
+    if beyond := settings.steps % settings.save_every:
+        logger.warning(
+            "steps is %d and save_every %d: the %d steps after the last saved frame are left out; "
+            "choose steps as a multiple of save_every to have them",
+            settings.steps,
+            settings.save_every,
+            beyond,
         )
     largest_ps = settings.largest_stable_step_ps(_stiffest_bond(potential))
     safe_ps = SAFE_SHARE_OF_STABLE_STEP * largest_ps
