@@ -38,6 +38,7 @@ from trajgen.data.timeline import Timeline
 from trajgen.data.windows import Runs
 from trajgen.device import choose_device, fix_threads, products_in
 from trajgen.files import write_json
+from trajgen.surrogate.base_noise import Relaxations
 from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.conditioning import TaskSettings, forward_mask
 from trajgen.surrogate.encoded_windows import Molecule
@@ -48,6 +49,7 @@ from trajgen.surrogate.surrogate import Surrogate, SurrogateSettings
 from trajgen.surrogate.tokens import (
     TokenScale,
     channels_in_use,
+    channels_that_change,
     encode,
     reference_frames,
     superpose_on_reference,
@@ -105,7 +107,9 @@ def describe(case: Case, model: AllHeavyAtoms, frames: torch.Tensor) -> Molecule
     elapsed = LAG_PS * torch.arange(length).repeat(count).repeat_interleave(residues).float()
     grid, borrowed = torch.tensor([LAG_PS, length * LAG_PS]), torch.zeros(len(tokens)).bool()
     scale = TokenScale.measure(tokens, used, elapsed.clamp(min=LAG_PS), borrowed, grid)
-    return Molecule(model, frames[0], None, (LAG_PS, LAG_PS), (TEMPERATURE_K,), scale)
+    relaxations = Relaxations.fit(grid, scale.std[:-1], channels_that_change(model))
+    lags_ps, temperatures_K = (LAG_PS, LAG_PS), (TEMPERATURE_K,)
+    return Molecule(model, frames[0], None, lags_ps, temperatures_K, scale, relaxations)
 
 
 def make_surrogate(case: Case, device: torch.device) -> tuple[Surrogate, torch.Tensor]:

@@ -29,7 +29,7 @@ from trajgen.files import (
 from trajgen.settings import read_yaml
 
 #: What the weights of each kind of model mean; raised where they come to mean something else.
-LAYOUT_VERSIONS = {"potential": 1, "surrogate": 5}
+LAYOUT_VERSIONS = {"potential": 1, "surrogate": 6}
 
 
 @dataclass(frozen=True)

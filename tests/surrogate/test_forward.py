@@ -108,7 +108,10 @@ def narrowing(surrogate: Surrogate) -> Surrogate:
     mean, std = (values[-2:-1].repeat(2, 1) for values in (scale.mean, scale.std))
     mean[:, TRANSLATION], std[:, TRANSLATION] = 0.0, 0.05
     flat = TokenScale(scale.times_ps[:1], mean, std)
-    molecule = replace(surrogate.molecule, scale=flat, chain=None, lags_ps=(0.01, 100.0))
+    lags_ps = (0.01, 100.0)
+    molecule = replace(
+        surrogate.molecule, scale=flat, relaxations=None, chain=None, lags_ps=lags_ps
+    )
     return Surrogate(Narrowing(0.1), surrogate.settings, molecule)
 
 

@@ -21,6 +21,7 @@ from trajgen.errors import InputError
 from trajgen.geometry.internal import distances
 from trajgen.residues import standard_name
 from trajgen.settings import parse_settings
+from trajgen.surrogate.base_noise import Relaxations
 from trajgen.surrogate.bead_chain import BeadChain
 from trajgen.surrogate.encoded_windows import Molecule
 from trajgen.surrogate.resolutions import AllHeavyAtoms, AlphaCarbons, Resolution
@@ -48,8 +49,8 @@ def save_surrogate(
         path: the folder.
         network: the network.
         settings: what it is a model of.
-        molecules: the molecules of the training; lags, temperatures, scale and tasks are those of
-            all.
+        molecules: the molecules of the training; lags, temperatures, scale, relaxations and
+            tasks are those of all.
         card: what is said of the training.
 
     Raises:
@@ -58,6 +59,9 @@ def save_surrogate(
     first = molecules[0]
     weights = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     weights |= {f"scale.{f.name}": getattr(first.scale, f.name) for f in fields(TokenScale)}
+    if first.relaxations is not None:
+        relaxations = vars(first.relaxations).items()
+        weights |= {f"relaxations.{name}": tensor for name, tensor in relaxations}
     for number, molecule in enumerate(molecules):
         own = {f"resolution.{name}": t for name, t in molecule.resolution.tensors().items()}
         if molecule.chain is not None:
@@ -97,12 +101,16 @@ def load_surrogate(path: Path, device: torch.device, structure: Path | None = No
         topologies = [topology_from_dict(each) for each in values.pop("molecules")]
         settings = parse_settings(SurrogateSettings, values, f"{path / 'settings.yaml'}")
         scale = _below(checkpoint.weights, "scale.")
+        relaxations = None
+        if settings.base == "correlated":
+            relaxations = Relaxations(**_below(checkpoint.weights, "relaxations."))
         molecules = [
             Molecule(
                 *_restored(topology, _below(checkpoint.weights, f"molecules.{number}.")),
                 lags_ps=(shortest, longest),
                 temperatures_K=temperatures,
                 scale=TokenScale(*(scale[field.name] for field in fields(TokenScale))),
+                relaxations=relaxations,
                 tasks=tasks,
                 alone=len(topologies) == 1,
             )
@@ -111,7 +119,7 @@ def load_surrogate(path: Path, device: torch.device, structure: Path | None = No
         torsions = molecules[0].resolution.has_torsion.shape[1]
         network = TrajectoryTransformer(DIMENSIONS[settings.network.size], torsions)
         network.load_state_dict(_below(checkpoint.weights, "network."))
-    except (KeyError, RuntimeError, IndexError) as error:
+    except (KeyError, RuntimeError, IndexError, TypeError) as error:
         raise InputError(
             f"checkpoint {path} is damaged: its weights do not fit its settings ({error}); "
             "train it again"

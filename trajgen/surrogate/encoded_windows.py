@@ -1,14 +1,17 @@
 """Windows of a molecule as the network takes them."""
 
 from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from trajgen.surrogate.base_noise import BaseNoise, Relaxations
 from trajgen.surrogate.bead_chain import BeadChain
 from trajgen.surrogate.conditioning import TASKS
 from trajgen.surrogate.resolutions import Resolution
+from trajgen.surrogate.sampler import normal_log_density
 from trajgen.surrogate.tokens import (
     Reference,
     TokenScale,
@@ -22,6 +25,8 @@ from trajgen.surrogate.tokens import (
 from trajgen.surrogate.transformer import WindowInputs
 from trajgen.surrogate.whitening import Whitening, whitening
 
+Moved = TypeVar("Moved", TokenScale, Relaxations)
+
 
 @dataclass(frozen=True)
 class Molecule:
@@ -34,6 +39,7 @@ class Molecule:
         lags_ps: shortest and longest lag of the training.
         temperatures_K: temperatures of the training data, rising.
         scale: mean and spread of each channel of tokens, over all molecules of the training.
+        relaxations: how noise goes on from frame to frame, likewise; None for white noise.
         tasks: what the training asked for.
         alone: whether it is the only molecule of the training.
     """
@@ -44,6 +50,7 @@ class Molecule:
     lags_ps: tuple[float, float]
     temperatures_K: tuple[float, ...]
     scale: TokenScale
+    relaxations: Relaxations | None = None
     tasks: tuple[str, ...] = TASKS
     alone: bool = True
 
@@ -53,9 +60,15 @@ class Molecule:
             self,
             resolution=self.resolution.to(device),
             template_nm=self.template_nm.to(device),
-            scale=TokenScale(*(getattr(self.scale, f.name).to(device) for f in fields(TokenScale))),
+            scale=_moved(self.scale, device),
+            relaxations=None if self.relaxations is None else _moved(self.relaxations, device),
             chain=None if self.chain is None else self.chain.to(device),
         )
+
+
+def _moved(tensors: Moved, device: torch.device) -> Moved:
+    """Return a record of tensors on a device."""
+    return type(tensors)(*(getattr(tensors, field.name).to(device) for field in fields(tensors)))
 
 
 @dataclass(frozen=True)
@@ -102,6 +115,7 @@ class EncodedWindows:
         reference: what tokens are relative to.
         whitening: the change of variables from tokens in nm, for a molecule of beads.
         aligned_nm: the frames, superposed on the reference conformation.
+        base: how noise goes on from frame to frame; None for white noise.
     """
 
     tokens: Float[Tensor, "batch frames beads channels"]
@@ -111,6 +125,23 @@ class EncodedWindows:
     reference: Reference
     whitening: Whitening | None
     aligned_nm: Float[Tensor, "batch frames sites 3"]
+    base: BaseNoise | None
+
+    def noise(
+        self, white: Float[Tensor, "batch frames beads channels"]
+    ) -> Float[Tensor, "batch frames beads channels"]:
+        """Return what the windows begin as at flow time zero, of standard normal numbers."""
+        if self.base is None:
+            return white
+        return self.base.point(white, self.inputs.known, self.tokens)
+
+    def noise_log_density(
+        self, noise: Float[Tensor, "batch frames beads channels"]
+    ) -> Float[Tensor, "batch frames beads channels"]:
+        """Return what each number of such noise adds to the logarithm of its density."""
+        if self.base is None:
+            return normal_log_density(noise)
+        return normal_log_density(self.base.whitened(noise)) - self.base.log_spread()
 
 
 def encode_windows(
@@ -167,7 +198,11 @@ def encode_windows(
         temperature_K=times.temperature_K,
     )
     used = channels_in_use(resolution) | inputs.hidden[..., None]
-    return EncodedWindows(tokens, used, inputs, elapsed_ps, reference, change, aligned)
+    base = None
+    if molecule.relaxations is not None:
+        since_ps = times.times_ps - times.times_ps.gather(1, key_frames(known)[:, None])
+        base = BaseNoise.of(molecule.relaxations, since_ps, known, present, reference.own)
+    return EncodedWindows(tokens, used, inputs, elapsed_ps, reference, change, aligned, base)
 
 
 def _normalised(
@@ -187,6 +222,11 @@ def _normalised(
     return molecule.scale.normalise(tokens, elapsed_ps, reference.borrowed) * used
 
 
+def key_frames(known: Bool[Tensor, "batch frames beads"]) -> Int64[Tensor, " batch"]:
+    """Return the first frame of each window of which something is known, or the first of all."""
+    return known.any(dim=2).int().argmax(dim=1)
+
+
 def time_since_key_frame(
     known: Bool[Tensor, "batch frames beads"], times_ps: Float[Tensor, "batch frames"]
 ) -> Float[Tensor, "batch frames"]:
@@ -194,7 +234,5 @@ def time_since_key_frame(
 
     It is infinite where nothing is.
     """
-    some = known.any(dim=2)
-    key = some.int().argmax(dim=1, keepdim=True)
-    elapsed = (times_ps - times_ps.gather(1, key)).abs()
-    return torch.where(some.any(dim=1, keepdim=True), elapsed, torch.inf)
+    elapsed = (times_ps - times_ps.gather(1, key_frames(known)[:, None])).abs()
+    return torch.where(known.any(dim=2).any(dim=1, keepdim=True), elapsed, torch.inf)

@@ -42,7 +42,7 @@ class Batch:
         lag_ps: lag of each window.
         temperature_K: temperature of each window.
         t: flow times.
-        noise: the start of each path, in normalised tokens.
+        noise: standard normal numbers, of which the start of each path is made.
         context_noise_nm: displacement of given sites, nm.
     """
 
@@ -150,7 +150,7 @@ def ask(
     given = known[..., molecule.resolution.site_residues]
     shown = positions + batch.context_noise_nm.to(device) * given[..., None]
     encoded = encode_windows(shown, known, present, times, molecule, hidden)
-    x, velocity = path_point(settings.path, noise, encoded.tokens, t)
+    x, velocity = path_point(settings.path, encoded.noise(noise), encoded.tokens, t)
     target = velocity if settings.target == "velocity" else encoded.tokens
     return Question(
         x=torch.where(known[..., None], encoded.tokens, x) * encoded.used[:, None],

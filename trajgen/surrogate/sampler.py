@@ -73,6 +73,11 @@ def integrate(
     return x
 
 
+def normal_log_density(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return the logarithm of the density of the standard normal distribution."""
+    return -0.5 * (values.square() + math.log(2 * math.pi))
+
+
 def log_density(
     velocity: Velocity,
     data: Float[Tensor, "batch *cells"],
@@ -80,8 +85,9 @@ def log_density(
     probe: Float[Tensor, "batch *cells"],
     settings: SamplerSettings,
     known_at_end: bool = True,
+    of_noise: Callable[[Tensor], Tensor] = normal_log_density,
 ) -> Float[Tensor, " batch"]:
-    """Return the logarithm of the density at ``data`` of what the ODE makes of normal noise.
+    """Return the logarithm of the density at ``data`` of what the ODE makes of noise.
 
     Along a solution d ln p / dt = -∇·v (Chen et al., NeurIPS 2018, eq. 8), with the divergence
     estimated by one probe, ε · ∂(v · ε)/∂x (Grathwohl et al., ICLR 2019). The ODE is solved from
@@ -96,6 +102,7 @@ def log_density(
         settings: the method and the number of evaluations.
         known_at_end: whether the velocity is known at t = 1. If not, the first step is by that of
             its other end.
+        of_noise: what each number of the noise adds to the logarithm of its density.
     """
     steps = settings.evaluations // (2 if settings.method == "heun" else 1)
     grid = torch.linspace(1, 0, steps + 1, dtype=data.dtype, device=data.device)
@@ -117,6 +124,5 @@ def log_density(
             other, ahead = slope_and_divergence(x + size * slope, end)
             slope, divergence = 0.5 * (slope + other), 0.5 * (divergence + ahead)
         x, grown = x + size * slope, grown + size * divergence
-    normal = -0.5 * (x.square() + math.log(2 * math.pi)) * counted
     # ``grown`` is the integral of the divergence from 1 to 0, the negative of that from 0 to 1.
-    return normal.flatten(1).sum(dim=1) + grown
+    return (of_noise(x) * counted).flatten(1).sum(dim=1) + grown

@@ -10,6 +10,7 @@ from torch import Tensor
 from trajgen.data.topology import AtomTopology, BeadTopology
 from trajgen.device import products_in, require_compiler
 from trajgen.settings import Settings
+from trajgen.surrogate.base_noise import BaseName
 from trajgen.surrogate.encoded_windows import (
     EncodedWindows,
     Molecule,
@@ -40,6 +41,9 @@ class SurrogateSettings(Settings):
         longest_lag_ps: longest one; None for the longest of which a trajectory holds two windows.
             Between them lags are drawn evenly in their logarithm.
         window_frames: frames of a window, the first one included.
+        base: the noise that data are made of: ``correlated``, a Gaussian process over the frames of
+            a window that goes as far in a time as the molecule does, given the known frames; or
+            ``white``, another in each frame.
         path: how noise turns into data.
         target: what the network says of a noisy window: its velocity, or the end point of its path.
         network: the size of the network.
@@ -49,6 +53,7 @@ class SurrogateSettings(Settings):
     shortest_lag_ps: float | None = Field(default=None, gt=0)
     longest_lag_ps: float | None = Field(default=None, gt=0)
     window_frames: int = Field(default=16, ge=3)
+    base: BaseName = "correlated"
     path: PathName = "linear"
     target: TargetName = "velocity"
     network: NetworkSettings = NetworkSettings()
@@ -185,7 +190,7 @@ class Surrogate:
             # Known tokens stand still at their clean values, and what is not used at zero.
             return self._velocity(found.float(), x, t) * unknown
 
-        start = torch.where(unknown, noise, windows.tokens)
+        start = torch.where(unknown, windows.noise(noise), windows.tokens)
         known_at_end = self.settings.target == "velocity"
         return integrate(velocity, start, settings, known_at_end), prepared
 
@@ -223,4 +228,12 @@ class Surrogate:
             return self._velocity(self.network.velocity(x, t, prepared), x, t) * counted
 
         known_at_end = self.settings.target == "velocity"
-        return log_density(velocity, windows.tokens, counted, probe, settings, known_at_end)
+        return log_density(
+            velocity,
+            windows.tokens,
+            counted,
+            probe,
+            settings,
+            known_at_end,
+            windows.noise_log_density,
+        )

@@ -27,6 +27,8 @@ TRANSLATION = slice(0, 3)
 ROTATION = slice(3, 9)
 FRAME_CHANNELS = 9
 BOND_LENGTH = 9
+#: Cosines of the rotation since the key frame: one there, and never above.
+COSINES = (3, 7)
 
 #: No channel has a smaller spread, as if it never changed.
 SMALLEST_SPREAD = 1e-3
@@ -63,6 +65,15 @@ def channels_in_use(resolution: Resolution) -> Bool[Tensor, "residues channels"]
     """Return the channels of each residue that mean something: torsions that it has not do not."""
     inner = resolution.inner_in_use
     return torch.cat([inner.new_ones(len(inner), FRAME_CHANNELS), inner], dim=1)
+
+
+def channels_that_change(resolution: Resolution) -> Bool[Tensor, " channels"]:
+    """Return the channels that are zero in the key frame, and then go one way or another."""
+    changes = torch.ones(channel_count(resolution.has_torsion.shape[1]), dtype=torch.bool)
+    changes[list(COSINES)] = False
+    if not resolution.has_torsion.shape[1]:
+        changes[BOND_LENGTH] = False
+    return changes
 
 
 def known_channels(

@@ -17,6 +17,7 @@ from trajgen.data.timeline import Timeline
 from trajgen.data.windows import Runs
 from trajgen.errors import InputError
 from trajgen.surrogate.balance import start_weights
+from trajgen.surrogate.base_noise import Relaxations
 from trajgen.surrogate.conditioning import TaskSettings
 from trajgen.surrogate.encoded_windows import Molecule
 from trajgen.surrogate.equilibrium import (
@@ -27,7 +28,7 @@ from trajgen.surrogate.equilibrium import (
 from trajgen.surrogate.resolutions import AllHeavyAtoms, AlphaCarbons, Resolution
 from trajgen.surrogate.surrogate import SurrogateSettings
 from trajgen.surrogate.survey import MEASURED_FRAMES, Survey, survey
-from trajgen.surrogate.tokens import TokenScale
+from trajgen.surrogate.tokens import TokenScale, channels_that_change
 from trajgen.surrogate.window_source import WindowPool, WindowSource
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,10 @@ def read_training_data(
         for resolution, (training, _) in zip(resolutions, sources, strict=True)
     ]
     scale = _scale_of(surveys)
+    relaxations = None
+    if settings.base == "correlated":
+        changes = channels_that_change(resolutions[0])
+        relaxations = Relaxations.fit(scale.times_ps, scale.std[:-1], changes)
     lags_ps = np.concatenate([training.starts.lags_ps for training, _ in sources])
     # Some molecules may have frames at equilibrium where others have none.
     possible = tasks
@@ -113,6 +118,7 @@ def read_training_data(
                 lags_ps=(float(lags_ps.min()), float(lags_ps.max())),
                 temperatures_K=tuple(sorted(temperatures)),
                 scale=scale,
+                relaxations=relaxations,
                 tasks=possible.wanted(),
                 alone=len(datasets) == 1,
             ),
