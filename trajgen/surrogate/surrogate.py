@@ -201,9 +201,10 @@ class Surrogate:
         positions_nm: Float[Tensor, "batch frames sites 3"],
         known: Bool[Tensor, "batch frames residues"],
         times: WindowTimes,
-        probe: Float[Tensor, "batch frames residues channels"],
+        probes: int,
+        generator: torch.Generator,
         settings: SamplerSettings,
-    ) -> Float[Tensor, " batch"]:
+    ) -> Float[Tensor, "probes batch"]:
         """Return ln p of the unknown cells of windows, given the known ones, in normalised tokens.
 
         Numbers of windows with the same mask, times and known cells can be compared.
@@ -212,7 +213,8 @@ class Surrogate:
             positions_nm: whole windows.
             known: cells that are given.
             times: when the frames are.
-            probe: random signs, which the estimate of the density depends on.
+            probes: estimates of each density, by random signs.
+            generator: of the signs, on the CPU.
             settings: how the ODE is solved.
         """
         windows = encode_windows(positions_nm, known, None, times, self.molecule)
@@ -223,4 +225,6 @@ class Surrogate:
             return self._velocity(self.network.velocity(x, t, prepared), x, t) * counted
 
         known_at_end = self.settings.target == "velocity"
-        return log_density(velocity, windows.tokens, counted, probe, settings, known_at_end)
+        return log_density(
+            velocity, windows.tokens, counted, probes, generator, settings, known_at_end
+        )
