@@ -195,6 +195,7 @@ def test_generate_interpolate_writes_paths(made: Made, tmp_path: Path) -> None:
     scores = json.loads((tmp_path / "path.json").read_text())["settings"]["scores"]
     best_first = [(score["valid_share"], score["log_likelihood"]) for score in scores]
     assert best_first == sorted(best_first, reverse=True)
+    assert all(score["log_likelihood_error"] > 0 for score in scores)
 
 
 def test_generate_upsample_keeps_the_frames_it_was_given(made: Made, tmp_path: Path) -> None:

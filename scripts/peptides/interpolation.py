@@ -17,6 +17,7 @@ from trajgen.progress import Progress
 from trajgen.seeding import derive_seed, numpy_generator
 from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.filling import interpolate
+from trajgen.surrogate.ranking import ranked
 from trajgen.surrogate.surrogate import Surrogate
 
 #: Lags of the Markov model that a path takes.
@@ -34,7 +35,8 @@ def path_scores(
 
     Dynamics give the paths of their own Markov model: those of the training, and, where
     ``ns_per_day`` is given, as much of them from the start on as that makes in the time that the
-    paths took. The second result are the paths from the first pair of ends.
+    paths took. Those of each pair of ends are ranked, and the better half of all pairs is measured
+    for itself. The second result are the paths from the first pair of ends.
     """
     if states.model is None or reference.fit.model is None:
         return {"reason": states.reason or "the reference has no slow coordinates"}, None
@@ -54,17 +56,9 @@ def path_scores(
     ]
     interval_ps, stride = float(judged_by.time_step_ps or 1.0), reference.settings.tica_lag_frames
     length = 1 + PATH_LAGS * stride
-    begin = time.perf_counter()
-    made: list[np.ndarray] = []
-    with progress.task("paths", total=pairs) as task:
-        for number, (first, last) in enumerate(zip(*ends, strict=True)):
-            own = derive_seed(seed, "pair", index=number)
-            rollouts = interpolate(
-                surrogate, first, last, length, PATHS_OF_A_PAIR, interval_ps, settings, own
-            )
-            made += list(rollouts.positions_nm)
-            task.advance()
-    seconds = time.perf_counter() - begin
+    made, seconds, ranking_s = _paths_of_pairs(
+        surrogate, ends, length, interval_ps, settings, seed, progress
+    )
     walked = np.stack(
         [_states_of_path(path[::stride], judged_by, reference, states.model) for path in made]
     )
@@ -72,8 +66,11 @@ def path_scores(
         "states": [pair.start, pair.end],
         "flux_per_lag": pair.flux,
         "frames_per_s": len(made) * (length - 2) / seconds,
+        "ranked_per_s": len(made) / ranking_s,
         "generated": _measured(path_measures(walked, transitions, pair.start, pair.end, seed)),
     }
+    better = walked[np.arange(len(walked)) % PATHS_OF_A_PAIR < PATHS_OF_A_PAIR // 2]
+    found["better half"] = _measured(path_measures(better, transitions, pair.start, pair.end, seed))
     others = {"dynamics": training}
     if ns_per_day is not None:
         others["dynamics of equal time"] = first_ps(training, ns_per_day * 1000 * seconds / 86400)
@@ -87,6 +84,30 @@ def path_scores(
         return found, None
     segments = np.repeat(np.arange(len(shown)), length).astype(np.int64)
     return found, AtomFrames(judged_by.topology, np.concatenate(shown), segments, interval_ps)
+
+
+def _paths_of_pairs(
+    surrogate: Surrogate, ends: list[np.ndarray], length: int, interval_ps: float,
+    settings: RolloutSettings, seed: int, progress: Progress,
+) -> tuple[list[np.ndarray], float, float]:  # fmt: skip
+    """Return the paths of each pair of ends, the best of them first.
+
+    The other numbers are the seconds that it took to make them, and those to rank them.
+    """
+    made: list[np.ndarray] = []
+    seconds = ranking_s = 0.0
+    with progress.task("paths", total=len(ends[0])) as task:
+        for number, (first, last) in enumerate(zip(*ends, strict=True)):
+            own, begin = derive_seed(seed, "pair", index=number), time.perf_counter()
+            rollouts = interpolate(
+                surrogate, first, last, length, PATHS_OF_A_PAIR, interval_ps, settings, own
+            )
+            seconds += (between := time.perf_counter()) - begin
+            best_first, _ = ranked(surrogate, rollouts, interval_ps, settings, own)
+            ranking_s += time.perf_counter() - between
+            made += list(best_first.positions_nm)
+            task.advance()
+    return made, seconds, ranking_s
 
 
 def macrostates_of(frames: AtomFrames, reference: Reference, model: StateModel) -> np.ndarray:

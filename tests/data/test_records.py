@@ -50,6 +50,8 @@ def test_negative_weights_and_time_steps_are_refused(beads: BeadFrames) -> None:
         replace(beads, weights=-beads.weights)
     with pytest.raises(InputError, match="time_step_ps"):
         replace(beads, time_step_ps=0.0)
+    with pytest.raises(InputError, match="time_step_ps is inf"):
+        replace(beads, time_step_ps=np.inf)
 
 
 @pytest.mark.usefixtures("no_shape_checks")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trajgen.geometry.rotations import random_rotations
-from trajgen.geometry.validity import ChainLimits, check_chain, chirality_signs
+from trajgen.geometry.validity import ChainLimits, check_chain, chirality_signs, holds_together
 
 
 def helix(n: int) -> torch.Tensor:
@@ -34,6 +34,7 @@ def test_a_helix_is_valid_and_each_fault_is_named(generator, dtype):
     assert found["no_clash"] == [True, False, True, False, True]
     assert found["not_exploded"] == [True, False, True, False, False]
     assert found["valid"] == [True, False, False, False, False]
+    assert holds_together(rotated.to(dtype)).tolist() == found["not_exploded"]
 
 
 def test_all_atom_md_is_valid(chignolin):
@@ -68,6 +69,8 @@ def test_bonds_decide_what_is_a_neighbour():
     assert flags(close, bonds=bonds)["no_clash"] == [False]
     with pytest.raises(ValueError, match="outside 0 to 5"):
         check_chain(apart, bonds=torch.tensor([[0, 6]]))
+    with pytest.raises(ValueError, match="outside 0 to 5"):
+        holds_together(apart, bonds=torch.tensor([[0, 6]]))
 
 
 def test_chains_that_drift_far_apart_have_exploded():
@@ -77,6 +80,7 @@ def test_chains_that_drift_far_apart_have_exploded():
     assert flags(beads, bonds=none)["not_exploded"] == [True, False]
     tight = ChainLimits(max_radius_of_gyration_nm=0.2)
     assert flags(beads, bonds=none, limits=tight)["not_exploded"] == [False, False]
+    assert holds_together(beads, tight, none).tolist() == [False, False]
 
 
 def test_single_beads_empty_sets_and_wrong_limits():

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("resource")
 
 #: A chain of 40 beads; its windows are made without a network, since only memory is asked
-#: about. What 450,000 frames of it take is 206 MiB.
+#: about. What 450,001 frames of it take is 206 MiB.
 SCRIPT = """
 import resource, sys
 from pathlib import Path
@@ -22,6 +22,7 @@ from trajgen.data.topology import BeadTopology
 from trajgen.data.writers import write_rollouts
 from trajgen.surrogate.checkpoints import load_surrogate
 from trajgen.surrogate.completing import RolloutSettings
+from trajgen.surrogate.filling import upsample
 from trajgen.surrogate.forward import forward
 from trajgen.surrogate.surrogate import Surrogate, SurrogateSettings
 from trajgen.surrogate.train import train_surrogate
@@ -29,9 +30,9 @@ from trajgen.surrogate.training_settings import TrainSettings, TrainingSettings
 from trajgen.surrogate.transformer import NetworkSettings
 from trajgen.work_folder import WorkFolder
 
-BEADS, FRAMES, WINDOW, ROOM = 40, 450_000, 500, 160 * 2**20
+BEADS, FRAMES, WINDOW, FACTOR, ROOM = 40, 450_001, 500, 20, 160 * 2**20
 torch.set_num_threads(1)
-folder, kept = Path(sys.argv[1]), sys.argv[2] == "in-memory"
+folder, kept, task = Path(sys.argv[1]), sys.argv[2] == "in-memory", sys.argv[3]
 topology = BeadTopology.from_residues(("ALA",) * BEADS)
 shake = np.random.default_rng(0).normal(scale=0.01, size=(600, BEADS, 3))
 moves = (helix(BEADS) + shake).astype(np.float32)
@@ -47,40 +48,48 @@ cpu = torch.device("cpu")
 surrogate = load_surrogate(train_surrogate([dataset], folder / "model", settings, 1, cpu), cpu)
 surrogate.settings = surrogate.settings.model_copy(update={"window_frames": WINDOW})
 again = torch.from_numpy(moves[:WINDOW])
-Surrogate.complete = lambda self, positions_nm, *_: again.expand_as(positions_nm).clone()
+Surrogate.complete = lambda self, positions_nm, *_: (
+    again[: positions_nm.shape[1]].expand_as(positions_nm).clone()
+)
 
 def used():
     (line,) = [row for row in open("/proc/self/status") if row.startswith("VmData")]
     return 1024 * int(line.split()[1])
 
-def roll_out(frames, out):
+def generate(frames, out):
     work = None if kept else WorkFolder(out, {"seed": 1}, "generation")
-    starts_nm, few = moves[:1], RolloutSettings()
-    made = forward(surrogate, starts_nm, frames, LAG_PS, few, 1, work=work)
+    few = RolloutSettings()
+    if task == "forward":
+        made = forward(surrogate, moves[:1], frames, LAG_PS, few, 1, work=work)
+    else:
+        known_nm = moves[np.arange(1 + (frames - 1) // FACTOR) % len(moves)]
+        made = upsample(surrogate, known_nm, FACTOR, FACTOR * LAG_PS, few, 1, work=work)
+    assert made.positions_nm.shape[1] == frames
     write_rollouts(out, made, {})
 
-roll_out(2 * WINDOW, folder / "first.xtc")  # what any call takes is taken now
+generate(2 * WINDOW + 1, folder / "first.xtc")  # what any call takes is taken now
 resource.setrlimit(resource.RLIMIT_DATA, (used() + ROOM, -1))
-roll_out(FRAMES, folder / "long.xtc")
+generate(FRAMES, folder / "long.xtc")
 """
 
 
-def finished(folder: Path, where: str) -> subprocess.CompletedProcess[str]:
+def finished(folder: Path, where: str, task: str) -> subprocess.CompletedProcess[str]:
     folder.mkdir()
     tests = Path(__file__).parent
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder), where],
+        [sys.executable, "-c", SCRIPT, str(folder), where, task],
         capture_output=True, text=True, check=False, cwd=tests,
     )  # fmt: skip
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="asks Linux for the memory")
-def test_frames_stay_on_disk_while_they_are_made_and_written(tmp_path: Path) -> None:
-    done = finished(tmp_path / "streamed", "on-disk")
+@pytest.mark.parametrize("task", ["forward", "upsample"])
+def test_frames_stay_on_disk_while_they_are_made_and_written(tmp_path: Path, task: str) -> None:
+    done = finished(tmp_path / "streamed", "on-disk", task)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "streamed" / "long.xtc").is_file()
     # The same limit is too little for the frames themselves.
-    refused = finished(tmp_path / "kept", "in-memory")
+    refused = finished(tmp_path / "kept", "in-memory", task)
     assert refused.returncode != 0
     assert "memory" in refused.stderr.lower()

@@ -9,11 +9,13 @@ from test_filling import any_lag
 from test_forward import SETTINGS, STARTS
 from toy_chain import LAG_PS, TOPOLOGY
 
+from trajgen.data.records import Rollouts
+from trajgen.progress import Progress, ProgressTask
+from trajgen.seeding import torch_generator
 from trajgen.surrogate.encoded_windows import WindowTimes
 from trajgen.surrogate.filling import interpolate
-from trajgen.surrogate.ranking import ranked, score_path
+from trajgen.surrogate.ranking import PathScore, ranked, score_path
 from trajgen.surrogate.surrogate import Surrogate
-from trajgen.surrogate.tokens import channel_count
 
 
 def test_broken_and_unlikely_paths_come_last(surrogate: Surrogate):
@@ -31,7 +33,51 @@ def test_broken_and_unlikely_paths_come_last(surrogate: Surrogate):
     assert not best_first.alive[3].all()
     assert scores[0].valid_share == scores[1].valid_share > scores[2].valid_share
     assert scores[0].log_likelihood > scores[1].log_likelihood
-    assert (scores[3].valid_share, scores[3].log_likelihood) == (0, None)
+    assert scores[3] == PathScore(0.0, None, None)
+
+
+class Counted(Progress):
+    """Remembers how many steps of how many were reported."""
+
+    def task(self, label: str, total: int, done: int = 0, limit_s: float | None = None):
+        self.total, self.done = total, done
+        counter = self
+
+        class Task(ProgressTask):
+            def advance(self, steps: int = 1, status: str = "") -> None:
+                counter.done += steps
+
+        return Task()
+
+
+def test_every_path_is_reported(surrogate: Surrogate):
+    paths = interpolate(surrogate, STARTS[0], STARTS[1], 6, 3, LAG_PS, SETTINGS, 0)
+    progress = Counted()
+    ranked(surrogate, paths, LAG_PS, SETTINGS, 1, progress)
+    assert progress.total == progress.done == 3
+
+
+def test_likelihoods_are_told_with_how_far_they_are_known(surrogate: Surrogate):
+    """Other probes give values that lie about each other by the errors that are said."""
+    path = interpolate(surrogate, STARTS[0], STARTS[1], 6, 1, LAG_PS, SETTINGS, 0).positions_nm[0]
+    scores = [score_path(surrogate, path, LAG_PS, SETTINGS, seed) for seed in range(24)]
+    values = np.array([score.log_likelihood for score in scores])
+    errors = np.array([score.log_likelihood_error for score in scores])
+    assert (errors > 0).all()
+    said = np.sqrt((errors**2).mean())
+    assert 0.6 * said < values.std(ddof=1) < 1.6 * said
+
+
+def test_paths_are_compared_by_the_same_probes(surrogate: Surrogate):
+    """Other probes would find another error of a copy that was nudged by next to nothing."""
+    path = interpolate(surrogate, STARTS[0], STARTS[1], 6, 1, LAG_PS, SETTINGS, 0).positions_nm
+    nudged = path + np.float32(1e-5) * np.random.default_rng(0).normal(size=path.shape)
+    both = Rollouts(
+        surrogate.topology, np.concatenate([path, nudged.astype(np.float32)]),
+        np.ones((2, 6), dtype=bool), LAG_PS,
+    )  # fmt: skip
+    _, (first, second) = ranked(surrogate, both, LAG_PS, SETTINGS, 1)
+    assert first.log_likelihood_error == pytest.approx(second.log_likelihood_error, rel=1e-2)
 
 
 def test_long_paths_are_judged_as_they_are_filled_in(surrogate: Surrogate):
@@ -54,8 +100,7 @@ def test_the_likelihood_does_not_change_when_frames_are_turned(surrogate: Surrog
     known = torch.zeros(1, 5, TOPOLOGY.n_beads, dtype=torch.bool)
     known[:, 0] = True
     times = WindowTimes.even(1, 5, LAG_PS, 300.0, torch.device("cpu"))
-    probe = torch.ones(1, 5, TOPOLOGY.n_beads, channel_count(0))
-    first = surrogate.log_likelihood(positions, known, times, probe, SETTINGS)
+    first = surrogate.log_likelihood(positions, known, times, 2, torch_generator(1), SETTINGS)
     turned = positions.flip(-1) * torch.tensor([1.0, 1.0, -1.0]) + 2.0
-    second = surrogate.log_likelihood(turned, known, times, probe, SETTINGS)
+    second = surrogate.log_likelihood(turned, known, times, 2, torch_generator(1), SETTINGS)
     assert torch.allclose(first, second, rtol=1e-3)

@@ -140,7 +140,7 @@ def test_the_density_of_a_mixture_is_found(path: PathName, known_at_end: bool):
         w * norm.pdf(data[:, 0], m, s) for w, m, s in zip(weights, means, stds, strict=True)
     )
     found = log_density(
-        velocity, data, torch.ones_like(data, dtype=torch.bool), torch.ones_like(data),
+        velocity, data, torch.ones_like(data, dtype=torch.bool), 1, torch.Generator(),
         SamplerSettings(evaluations=400), known_at_end,
     )  # fmt: skip
     assert (found - torch.log(wanted)).abs().max() < 0.02
@@ -154,7 +154,7 @@ def test_cells_that_are_not_counted_add_nothing_to_the_density():
         return -0.7 * x * counted  # x_1 = exp(-0.7) x_0
 
     found = log_density(
-        shrinking, data, counted, torch.ones_like(data), SamplerSettings(evaluations=100)
+        shrinking, data, counted, 1, torch.Generator(), SamplerSettings(evaluations=100)
     )
     wanted = torch.from_numpy(norm.logpdf(data[:, 0], 0, math.exp(-0.7)))
     assert (found - wanted).abs().max() < 1e-3
@@ -166,10 +166,37 @@ def test_the_divergence_is_found_by_random_signs():
     def linear(x: Tensor, t: Tensor) -> Tensor:
         return x @ matrix.T
 
-    data = torch.randn(1, 6, generator=torch.Generator().manual_seed(1)).double().expand(4000, -1)
-    signs = 2.0 * torch.randint(2, data.shape, generator=torch.Generator().manual_seed(2)) - 1
+    data = torch.randn(1, 6, generator=torch.Generator().manual_seed(1)).double().expand(2000, -1)
     everything = torch.ones_like(data, dtype=torch.bool)
-    found = log_density(linear, data, everything, signs.double(), SamplerSettings(evaluations=60))
+    signs = torch.Generator().manual_seed(2)
+    found = log_density(linear, data, everything, 2, signs, SamplerSettings(evaluations=60))
     start = data[:1] @ torch.linalg.matrix_exp(-matrix).T
     wanted = -0.5 * start.square().sum() - 3 * math.log(2 * math.pi) - matrix.trace()
-    assert abs(float(found.mean() - wanted)) < 0.05
+    assert found.shape == (2, 2000)
+    assert abs(float(found.mean() - wanted)) < 0.02
+    # Estimates do not depend on each other, nor do the signs of one along the way: their variance,
+    # that of the off-diagonal sums, is spread over the evaluations.
+    both = matrix + matrix.T
+    of_one = float(both.triu(1).square().sum().sqrt())
+    assert float(found.std()) == pytest.approx(of_one / math.sqrt(60), rel=0.05)
+    assert abs(float(torch.corrcoef(found)[0, 1])) < 0.1
+
+
+def test_the_same_seed_gives_batches_of_a_shape_the_same_signs():
+    """So that what is compared differs by the data alone."""
+    matrix = torch.randn(6, 6, generator=torch.Generator().manual_seed(0)).double()
+    data = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(1)).double()
+
+    def estimates(x: Tensor, seed: int) -> Tensor:
+        everything, signs = torch.ones_like(x, dtype=torch.bool), torch.Generator()
+        return log_density(
+            lambda x, t: x @ matrix.T, x, everything, 4, signs.manual_seed(seed),
+            SamplerSettings(evaluations=10),
+        )  # fmt: skip
+
+    first, second = estimates(data[0], 1), estimates(data[1], 1)
+    # The divergence of a linear velocity is the same everywhere, and so are its estimates.
+    difference = first - second
+    assert (difference - difference[0]).abs().max() < 1e-9
+    assert (first - first[0]).abs().max() > 0.1
+    assert not torch.equal(first, estimates(data[0], 2))

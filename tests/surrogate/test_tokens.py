@@ -38,6 +38,26 @@ def chains(seed: int, *shape: int) -> Tensor:
     return 0.25 * torch.randn(*shape, 3, generator=generator(seed)).cumsum(dim=-2)
 
 
+def bent_windows(seed: int, beads: int) -> Tensor:
+    """Chains of bonds of about 0.38 nm that turn by 40° to 110° at every bead, and wobble.
+
+    No three beads lie nearly in a line, where their frame would magnify rounding, and frames are
+    alike, as in a trajectory: they are superposed safely.
+    """
+    one, other = torch.rand(2, 3, BATCH, FRAMES, beads, generator=generator(seed)).double()
+    draws = one[:, :, :1] + 0.05 * other
+    turn, twist = torch.deg2rad(40 + 65 * draws[0]), 2 * torch.pi * draws[1]
+    lengths, axes = 0.36 + 0.04 * draws[2], torch.eye(3).double().expand(BATCH, FRAMES, 3, 3)
+    bonds = []
+    for length, bend, about in zip(*(x.unbind(-1) for x in (lengths, turn, twist)), strict=True):
+        along, bend, about = axes[..., 2], bend[..., None], about[..., None]
+        bonds.append(length[..., None] * along)
+        across = about.cos() * axes[..., 0] + about.sin() * axes[..., 1]
+        new, side = bend.cos() * along + bend.sin() * across, torch.linalg.cross(along, across)
+        axes = torch.stack([torch.linalg.cross(side, new), side, new], dim=-1)
+    return torch.stack(bonds, dim=-2).cumsum(dim=-2).float()
+
+
 def known_of(*shape: int) -> Tensor:
     return forward_mask(shape[1], shape[2]).expand(shape)
 
@@ -84,21 +104,26 @@ def test_the_layout_names_every_channel_once():
 
 @given(seed=st.integers(0, 10_000), beads=st.integers(3, 12))
 def test_tokens_do_not_change_when_any_frame_is_rotated_and_shifted(seed: int, beads: int):
-    shape = (BATCH, FRAMES, beads)
-    positions, template = chains(seed, *shape), chains(seed + 1, beads)
-    # Frames near each other, as in a trajectory: superposition is then well-conditioned.
-    positions = positions[:, :1] + 0.1 * (positions - positions[:, :1])
-    known = known_of(*shape)
+    positions, template = bent_windows(seed, beads), bent_windows(seed + 1, beads)[0, 0]
+    known = known_of(BATCH, FRAMES, beads)
     first, _ = tokens_of(positions, known, template)
     second, _ = tokens_of(moved(positions, seed + 2), known, template)
-    assert (first - second)[..., TRANSLATION].abs().max() < 1e-5
-    # The rotation of a nearly straight triple magnifies rounding.
-    assert (first - second)[..., ROTATION].abs().median() < 1e-5
-    assert (first - second)[..., ROTATION].abs().max() < 1e-3
+    assert first.shape[-1] == channel_count(0)
+    assert (first - second).abs().max() < 1e-5
+
+
+@given(seed=st.integers(0, 10_000), beads=st.integers(3, 12))
+def test_tokens_come_back_from_the_positions_that_they_give(seed: int, beads: int):
+    positions, template = bent_windows(seed, beads), bent_windows(seed + 1, beads)[0, 0]
+    known = known_of(BATCH, FRAMES, beads)
+    tokens, reference = tokens_of(positions, known, template)
+    again, _ = tokens_of(decoded_of(tokens, reference), known, template)
+    assert (again - tokens).abs().max() < 1e-5
 
 
 @given(seed=st.integers(0, 10_000), beads=st.integers(3, 12))
 def test_positions_come_back_from_tokens(seed: int, beads: int):
+    """Those of any chain, also where three beads lie nearly in a line."""
     shape = (BATCH, FRAMES, beads)
     positions, known = chains(seed, *shape), known_of(*shape)
     tokens, reference = tokens_of(positions, known, chains(seed + 1, beads))
@@ -106,8 +131,6 @@ def test_positions_come_back_from_tokens(seed: int, beads: int):
     assert rmsd(decoded, positions).max() < 1e-5
     # The window comes back in the pose of its key frame.
     assert (decoded[:, 0] - positions[:, 0]).abs().max() < 1e-5
-    again, _ = tokens_of(decoded, known, chains(seed + 1, beads))
-    assert (again - tokens)[..., TRANSLATION].abs().max() < 1e-5
 
 
 def test_the_key_frame_has_the_token_of_no_motion():

@@ -138,7 +138,7 @@ def interpolate_command(
     """Generate paths between two structures; one file a path where there are several.
 
     The best comes first: whole and without clashes, and likely under the model. The
-    scores are in the JSON file beside them.
+    scores, and how far they are known, are in the JSON file beside them.
 
     \b
     trajgen generate interpolate MODEL --from A.pdb --to B.pdb --lag-ps 5 \\
@@ -154,10 +154,11 @@ def interpolate_command(
     asked = {"from": start, "to": end, "frames": frames, "paths": paths, "lag_ps": lag}
 
     def run(work: "WorkFolder") -> "Made":
+        progress = choose_progress()
         made = interpolate(
-            surrogate, ends[0], ends[1], frames, paths, lag, settings, seed, choose_progress(), work
+            surrogate, ends[0], ends[1], frames, paths, lag, settings, seed, progress, work
         )
-        best_first, scores = ranked(surrogate, made, lag, settings, seed)
+        best_first, scores = ranked(surrogate, made, lag, settings, seed, progress)
         return best_first, {"scores": [score.to_dict() for score in scores]}
 
     request = Request("interpolate", model, surrogate, settings, seed, asked, ends)

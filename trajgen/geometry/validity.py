@@ -90,23 +90,38 @@ def check_chain(
     """
     limits = limits or ChainLimits()
     n = positions.shape[1]
-    bonds = (consecutive(n, 2) if bonds is None else bonds).to(positions.device)
-    if bonds.numel() and not (int(bonds.min()) >= 0 and int(bonds.max()) < n):
-        raise ValueError(f"bonds names beads outside 0 to {n - 1}; positions has {n} beads")
+    bonds = _checked_bonds(positions, bonds)
     finite = positions.isfinite().all(dim=-1).all(dim=-1)
     lengths = distances(positions, bonds)
     bonds_ok = (lengths >= limits.min_bond_nm) & (lengths <= limits.max_bond_nm)
-    largest = limits.max_radius_of_gyration_nm
-    if largest is None:
-        largest = limits.exploded_bond_nm * math.sqrt((n**2 - 1) / 12)
-    compact = _radius_of_gyration(positions) <= largest
-    not_exploded = compact & (lengths <= limits.exploded_bond_nm).all(dim=-1)
     return ChainReport(
         finite=finite,
         bonds_ok=finite & bonds_ok.all(dim=-1),
         no_clash=finite & _no_clash(positions, _smallest_distances(n, bonds, limits)),
-        not_exploded=finite & not_exploded,
+        not_exploded=holds_together(positions, limits, bonds),
     )
+
+
+@torch.no_grad()
+def holds_together(
+    positions: Float[Tensor, "frames beads 3"],
+    limits: ChainLimits | None = None,
+    bonds: Int[Tensor, "bonds 2"] | None = None,
+) -> Bool[Tensor, " frames"]:
+    """Say of each frame whether it is finite and not exploded.
+
+    It is ``check_chain(…).not_exploded`` without its other checks, of which clashes take all pairs
+    of beads. Arguments and errors are the same.
+    """
+    limits = limits or ChainLimits()
+    n = positions.shape[1]
+    lengths = distances(positions, _checked_bonds(positions, bonds))
+    largest = limits.max_radius_of_gyration_nm
+    if largest is None:
+        largest = limits.exploded_bond_nm * math.sqrt((n**2 - 1) / 12)
+    compact = _radius_of_gyration(positions) <= largest
+    finite = positions.isfinite().all(dim=-1).all(dim=-1)
+    return finite & compact & (lengths <= limits.exploded_bond_nm).all(dim=-1)
 
 
 def chirality_signs(
@@ -127,6 +142,17 @@ def chirality_signs(
     """
     normal = torch.linalg.cross(n - ca, c - ca, dim=-1)
     return (normal * (cb - ca)).sum(dim=-1).sign()
+
+
+def _checked_bonds(
+    positions: Float[Tensor, "frames beads 3"], bonds: Int[Tensor, "bonds 2"] | None
+) -> Int[Tensor, "bonds 2"]:
+    """Return the bonds where the positions are; all consecutive beads where none are given."""
+    n = positions.shape[1]
+    bonds = (consecutive(n, 2) if bonds is None else bonds).to(positions.device)
+    if bonds.numel() and not (int(bonds.min()) >= 0 and int(bonds.max()) < n):
+        raise ValueError(f"bonds names beads outside 0 to {n - 1}; positions has {n} beads")
+    return bonds
 
 
 def _radius_of_gyration(positions: Float[Tensor, "frames beads 3"]) -> Float[Tensor, " frames"]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trajgen.device import require_compiler
 from trajgen.errors import InputError
-from trajgen.geometry.validity import check_chain
+from trajgen.geometry.validity import holds_together
 from trajgen.seeding import torch_generator
 from trajgen.surrogate.conditioning import KNOWN_START, MOST_CONTEXT
 from trajgen.surrogate.encoded_windows import WindowTimes
@@ -117,8 +117,8 @@ def intact_frames(
     whole = []
     for some in positions_nm.split(CHECKED_FRAMES, dim=1):
         sites = rearrange(some, "w f s x -> (w f) s x")
-        chain = check_chain(resolution.alpha_carbons(sites), bonds=bonds)
-        intact = chain.not_exploded & sites.isfinite().flatten(1).all(dim=1)
+        intact = holds_together(resolution.alpha_carbons(sites), bonds=bonds)
+        intact &= sites.isfinite().flatten(1).all(dim=1)
         whole.append(intact.view(some.shape[:2]))
     return torch.cat(whole, dim=1)
 

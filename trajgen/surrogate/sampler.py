@@ -82,40 +82,46 @@ def log_density(
     velocity: Velocity,
     data: Float[Tensor, "batch *cells"],
     counted: Bool[Tensor, "batch *cells"],
-    probe: Float[Tensor, "batch *cells"],
+    probes: int,
+    generator: torch.Generator,
     settings: SamplerSettings,
     known_at_end: bool = True,
     of_noise: Callable[[Tensor], Tensor] = normal_log_density,
-) -> Float[Tensor, " batch"]:
+) -> Float[Tensor, "probes batch"]:
     """Return the logarithm of the density at ``data`` of what the ODE makes of noise.
 
     Along a solution d ln p / dt = -∇·v (Chen et al., NeurIPS 2018, eq. 8), with the divergence
-    estimated by one probe, ε · ∂(v · ε)/∂x (Grathwohl et al., ICLR 2019). The ODE is solved from
-    t = 1 back to 0 on the same grid as ``integrate``.
+    estimated by random signs, ε · ∂(v · ε)/∂x (Grathwohl et al., ICLR 2019), drawn anew at every
+    evaluation: on a fixed grid the sum stays without bias, and errors cancel along it. The ODE is
+    solved from t = 1 back to 0 on the same grid as ``integrate``.
 
     Args:
         velocity: takes x and a flow time for each item of the batch, and is zero where nothing is
             counted.
         data: x at t = 1.
         counted: the cells that are random.
-        probe: random signs; values where nothing is counted do not matter.
+        probes: estimates of each density that do not depend on each other.
+        generator: of the signs, on the CPU; batches of one shape get the same from the same seed.
         settings: the method and the number of evaluations.
         known_at_end: whether the velocity is known at t = 1. If not, the first step is by that of
             its other end.
         of_noise: what each number of the noise adds to the logarithm of its density.
+
+    Returns:
+        Each estimate; their mean is the best one.
     """
     steps = settings.evaluations // (2 if settings.method == "heun" else 1)
     grid = torch.linspace(1, 0, steps + 1, dtype=data.dtype, device=data.device)
-    signs = probe * counted
 
     def slope_and_divergence(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             moving = x.detach().requires_grad_()
             v = velocity(moving, t.expand(len(x)))
-            (pulled,) = torch.autograd.grad((v * signs).sum(), moving)
-        return v.detach(), (pulled * signs).flatten(1).sum(dim=1)
+        signs = (2 * torch.randint(2, (probes, *x.shape), generator=generator) - 1).to(x) * counted
+        pulled = [torch.autograd.grad(v, moving, each, retain_graph=True)[0] for each in signs]
+        return v.detach(), (torch.stack(pulled) * signs).flatten(2).sum(dim=2)
 
-    x, grown = data, torch.zeros(len(data), dtype=data.dtype, device=data.device)
+    x, grown = data, torch.zeros(probes, len(data), dtype=data.dtype, device=data.device)
     for begin, end in pairwise(grid):
         size = end - begin
         whole = known_at_end or begin < 1

@@ -206,9 +206,10 @@ class Surrogate:
         positions_nm: Float[Tensor, "batch frames sites 3"],
         known: Bool[Tensor, "batch frames residues"],
         times: WindowTimes,
-        probe: Float[Tensor, "batch frames residues channels"],
+        probes: int,
+        generator: torch.Generator,
         settings: SamplerSettings,
-    ) -> Float[Tensor, " batch"]:
+    ) -> Float[Tensor, "probes batch"]:
         """Return ln p of the unknown cells of windows, given the known ones, in normalised tokens.
 
         Numbers of windows with the same mask, times and known cells can be compared.
@@ -217,7 +218,8 @@ class Surrogate:
             positions_nm: whole windows.
             known: cells that are given.
             times: when the frames are.
-            probe: random signs, which the estimate of the density depends on.
+            probes: estimates of each density, by random signs.
+            generator: of the signs, on the CPU.
             settings: how the ODE is solved.
         """
         windows = encode_windows(positions_nm, known, None, times, self.molecule)
@@ -232,7 +234,8 @@ class Surrogate:
             velocity,
             windows.tokens,
             counted,
-            probe,
+            probes,
+            generator,
             settings,
             known_at_end,
             windows.noise_log_density,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trajgen.errors import InputError
 from trajgen.geometry.superposition import superposed
-from trajgen.geometry.validity import check_chain
+from trajgen.geometry.validity import holds_together
 from trajgen.seeding import torch_generator
 from trajgen.surrogate.bead_chain import BeadChain
 from trajgen.surrogate.bonds import bond_range
@@ -152,7 +152,7 @@ def _require_whole(source: WindowSource, resolution: Resolution) -> None:
     strange, apart = [], []
     for frames, positions in source.positions.chunks():
         finite = positions.isfinite().flatten(1).all(dim=1)
-        whole = check_chain(resolution.alpha_carbons(positions), bonds=bonds).not_exploded
+        whole = holds_together(resolution.alpha_carbons(positions), bonds=bonds)
         strange.append(frames[~finite])
         apart.append(frames[finite & ~whole])
     described = source.positions.describe
