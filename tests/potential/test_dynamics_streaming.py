@@ -20,6 +20,8 @@ import pytest
 import torch
 from command import succeed, trajgen
 from potential_molecules import grow_chains
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from trajgen.data.frame_files import load_rollouts
 from trajgen.data.readers import read_starts
@@ -110,7 +112,7 @@ def test_the_file_holds_what_stays_in_memory_otherwise(
     assert card["time_step_cg_ps"] == pytest.approx(0.04)
     assert "time_step_ps" not in card
     assert (report["chains"], report["chains_lost"], report["frames_lost"]) == (3, 0, 0)
-    assert report["temperature_K"] == 350.0
+    assert (report["temperature_K"], report["device"]) == (350.0, "cpu")
     assert report["kinetic_temperature_K"] == pytest.approx(350.0, rel=0.8)
     assert report["configurational_temperature_K"] == pytest.approx(350.0, rel=1.5)
     assert read_all(open_samples([tmp_path / "sim.npz"])).time_step_ps is None
@@ -326,6 +328,17 @@ def test_a_damaged_state_is_refused(potential, starts, tmp_path, always_store):
     chunk.write_bytes(frames)
     (folder / "state.safetensors").write_bytes(b"\x00" * 30)
     with pytest.raises(InputError, match=r"is damaged .* remove the folder"):
+        simulate_to_file(potential, starts, SETTINGS, 5, tmp_path / "sim.npz")
+
+
+def test_a_state_without_what_is_kept_now_is_refused(potential, starts, tmp_path, always_store):
+    state = interrupt(potential, starts, tmp_path / "sim.npz") / "state.safetensors"
+    with safe_open(state, framework="np") as file:
+        counts = file.metadata()
+    older = load_file(state)
+    older.pop("exchanges_accepted")
+    save_file(older, state, metadata=counts)
+    with pytest.raises(InputError, match=r"another version of trajgen; remove the folder"):
         simulate_to_file(potential, starts, SETTINGS, 5, tmp_path / "sim.npz")
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 
 from trajgen import __version__
 from trajgen.data.writers import prepare_output, write_rollouts
-from trajgen.errors import WorkError
+from trajgen.errors import InputError, WorkError
 from trajgen.files import read_json
 from trajgen.potential.dynamics.frames import joined, joined_in_file
 from trajgen.potential.dynamics.outcome import log_outcome, report_of, rollouts_of
@@ -54,12 +54,12 @@ def simulate_to_file(
         provenance: JSON-able values for the file beside the output.
 
     Returns:
-        The report that is written beside the output, see ``report_of``, with the numbers of
-        ``chains``, ``chains_lost`` and ``frames_lost``.
+        The report that is written beside the output, see ``report_of``, with the ``device`` and the
+        numbers of ``chains``, ``chains_lost`` and ``frames_lost``.
 
     Raises:
         InputError: as for ``simulate``; a name that is taken; or ``OUT.simulation`` is of another
-            potential, start, setting or seed.
+            potential, start, setting, seed or version.
         WorkError: no chain lived to see a frame, and the file of the last good frames and the one
             beside it are all that was written; or the files did not reach the disk.
     """
@@ -72,7 +72,13 @@ def simulate_to_file(
     files = prepare_output(out, len(starts_nm), potential.topology)
     stored = folder.load()
     if stored is not None:
-        simulation.restore(*stored)
+        step, tensors = stored
+        if tensors.keys() != simulation.tensors().keys():
+            raise InputError(
+                f"{folder.path} holds the state of a simulation of another version of trajgen; "
+                "remove the folder to begin anew"
+            )
+        simulation.restore(step, tensors)
     unsaved = _run(simulation, folder, progress)
     log_outcome(simulation)
     if simulation.frames_done == len(unsaved):
@@ -84,6 +90,7 @@ def simulate_to_file(
     rollouts = rollouts_of(simulation, frames_nm)
     report = {
         **report_of(simulation),
+        "device": potential.device.type,
         "chains": len(starts_nm),
         "chains_lost": int((~rollouts.alive[:, -1]).sum()),
         "frames_lost": rollouts.n_lost,
