@@ -73,15 +73,22 @@ class Relaxations:
         self, since_key_ps: Float[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch channels frames frames"]:
         """Return how changes of frames since the key frame go together; see the module."""
-        grown = 1 - torch.exp(-since_key_ps.abs()[..., None] / self.times_ps)
+        # Most frames lie evenly, so that many pairs of them are the same time apart.
         apart = (since_key_ps[:, :, None] - since_key_ps[:, None]).abs()
-        between = 1 - torch.exp(-apart[..., None] / self.times_ps)
-        shared = 0.5 * (grown[:, :, None] + grown[:, None] - between)
-        covariances = torch.einsum("bfgk,kc->bcfg", shared, self.variances)
-        spread = covariances.diagonal(dim1=-2, dim2=-1).sqrt()
-        both = spread[..., :, None] * spread[..., None, :]
+        times_ps, where = apart.unique(return_inverse=True)
+        between = self._variances_after(times_ps).index_select(1, where.flatten())
+        grown = self._variances_after(since_key_ps.abs().flatten()).view(-1, *since_key_ps.shape)
         # The key frame does not change, nor does a channel that is no change.
-        return torch.where(both > 0, covariances / both, 0.0)
+        per_spread = torch.where(grown > 0, grown.rsqrt(), 0.0)
+        shared = grown[..., :, None] + grown[..., None, :] - between.view(-1, *apart.shape)
+        correlations = shared.mul_(0.5 * per_spread[..., :, None]).mul_(per_spread[..., None, :])
+        return correlations.transpose(0, 1)
+
+    def _variances_after(
+        self, times_ps: Float[Tensor, " times"]
+    ) -> Float[Tensor, "channels times"]:
+        """Return the variance of each channel's change over times."""
+        return self.variances.mT @ (1 - torch.exp(-times_ps / self.times_ps[:, None]))
 
 
 @dataclass(frozen=True)
@@ -117,16 +124,15 @@ class BaseNoise:
             present: frames that exist; None for all.
             own: residues that are in the key frame. Tokens of the others are no change since.
         """
-        correlations = relaxations.correlations(since_key_ps) * (1 - OWN_SHARE)
-        if present is not None:
-            correlations = correlations * (present[:, None, :, None] & present[:, None, None])
-        correlations.diagonal(dim1=-2, dim2=-1).fill_(1.0)
         whole, frame = known.all(dim=2), torch.arange(known.shape[1], device=known.device)
         order = torch.where(whole, frame, frame + len(frame)).argsort(dim=1)
-        rows = order[:, None, :, None].expand_as(correlations)
-        columns = order[:, None, None, :].expand_as(correlations)
-        ordered = correlations.gather(2, rows).gather(3, columns)
-        return cls(order, torch.linalg.cholesky(ordered), own)
+        correlations = relaxations.correlations(since_key_ps.gather(1, order))
+        correlations *= 1 - OWN_SHARE
+        if present is not None:
+            there = present.gather(1, order)
+            correlations *= there[:, None, :, None] & there[:, None, None]
+        correlations.diagonal(dim1=-2, dim2=-1).fill_(1.0)
+        return cls(order, torch.linalg.cholesky(correlations), own)
 
     def point(
         self,
