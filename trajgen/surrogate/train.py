@@ -77,13 +77,14 @@ def train_surrogate(
             f"training.batch is {settings.training.batch}, which {accelerator.num_processes} "
             "processes cannot share evenly; choose a multiple"
         )
+    trainer = Trainer(data, settings, seed, accelerator)
     identity = {
         "layout_version": LAYOUT_VERSIONS["surrogate"],
         "datasets_sha256": [dataset.digest() for dataset in datasets],
         "settings": settings.model_dump(mode="json"),
         "seed": seed,
+        "optimizers": list(trainer.optimizers),
     }
-    trainer = Trainer(data, settings, seed, accelerator)
     first = accelerator.is_main_process
     with held_folder(training_folder(out)) if first else nullcontext():
         _restore(trainer, out, identity)
@@ -136,8 +137,9 @@ def _restore(trainer: Trainer, out: Path, identity: dict[str, Any]) -> None:
     tensors, values = stored
     if values.pop("identity") != identity:
         raise InputError(
-            f"{training_folder(out)} is the training state of another run (dataset, settings or "
-            "seed differ); repeat that run to go on with it, or remove the folder to begin anew"
+            f"{training_folder(out)} is the training state of another run (dataset, settings, seed "
+            "or version differ); repeat that run to go on with it, or remove the folder to begin "
+            "anew"
         )
     trainer.load_state(tensors, values)
     logger.info("training goes on from step %d", trainer.step)

@@ -21,6 +21,7 @@ from trajgen.errors import WorkError
 from trajgen.seeding import derive_seed, torch_generator
 from trajgen.surrogate.checkpoints import save_surrogate
 from trajgen.surrogate.objective import Batch, ask, draw_batch, joined, window_losses
+from trajgen.surrogate.optimizers import make_optimizers, set_learning_rate
 from trajgen.surrogate.training_settings import TrainSettings
 from trajgen.surrogate.training_windows import MoleculeData
 from trajgen.surrogate.transformer import DIMENSIONS, TrajectoryTransformer, WindowInputs
@@ -33,7 +34,7 @@ Part = tuple[int, Batch]
 
 
 class Trainer:
-    """The network, its optimizer and its averaged weights, and one step of all three."""
+    """The network, its optimizers and its averaged weights, and one step of all of them."""
 
     def __init__(
         self,
@@ -51,14 +52,10 @@ class Trainer:
             network = TrajectoryTransformer(DIMENSIONS[settings.model.network.size], torsions)
         self.network = network.to(accelerator.device)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False)
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=settings.highest_learning_rate,
-            weight_decay=settings.training.weight_decay,
-            fused=True,
+        self.optimizers = make_optimizers(self.network, settings.training.weight_decay)
+        self.wrapped, *self.wrapped_optimizers = accelerator.prepare(
+            self.network, *self.optimizers.values()
         )
-        self.optimizer = optimizer
-        self.wrapped, self.wrapped_optimizer = accelerator.prepare(self.network, optimizer)
         self.micro_batch = settings.training.micro_batch or settings.training.batch
         self.step = 0
         self.curve: list[dict[str, Any]] = []
@@ -86,11 +83,11 @@ class Trainer:
         warmup = min(1.0, (self.step + 1) / max(1, training.warmup_steps))
         highest = self.settings.highest_learning_rate
         rate = highest * warmup * 0.5 * (1 + math.cos(math.pi * fraction_done))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(self.optimizers, rate)
         loss = self._gradients(self._batch())
         self.accelerator.clip_grad_norm_(self.wrapped.parameters(), training.gradient_clip)
-        self.wrapped_optimizer.step()
+        for stepping in self.wrapped_optimizers:
+            stepping.step()
         self._update_average()
         self.step += 1
         self.loss_sum, self.loss_count = self.loss_sum + loss, self.loss_count + 1
@@ -123,7 +120,8 @@ class Trainer:
             )  # fmt: skip
 
     def _gradients_of_parts(self, parts: list[Part]) -> float:
-        self.wrapped_optimizer.zero_grad()
+        for stepping in self.wrapped_optimizers:
+            stepping.zero_grad()
         windows, total = sum(len(batch.t) for _, batch in parts), 0.0
         micro_batches = _cut(parts, self.micro_batch)
         for number, micro_batch in enumerate(micro_batches, start=1):
@@ -209,8 +207,9 @@ class Trainer:
         """Return all that a later run needs to go on: tensors, and plain values."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"averaged.{k}": v for k, v in self.averaged.state_dict().items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
+        for name, optimizer in self.optimizers.items():
+            for index, moments in optimizer.state_dict()["state"].items():
+                tensors |= {f"{name}.{index}.{k}": v for k, v in moments.items()}
         values = {
             "step": self.step,
             "curve": self.curve,
@@ -224,12 +223,13 @@ class Trainer:
         """Take up what ``state`` returned."""
         self.network.load_state_dict(_below(tensors, "network."))
         self.averaged.load_state_dict(_below(tensors, "averaged."))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _below(tensors, "optimizer.").items():
-            index, key = name.split(".")
-            moments.setdefault(int(index), {})[key] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        for name, optimizer in self.optimizers.items():
+            moments: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in _below(tensors, f"{name}.").items():
+                index, kind = key.split(".")
+                moments.setdefault(int(index), {})[kind] = tensor
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.step, self.curve = values["step"], values["curve"]
         self.loss_sum, self.loss_count = values["loss_sum"], values["loss_count"]
         self.seconds_before = values["seconds"]

@@ -28,7 +28,7 @@ class TrainingSettings(Settings):
         learning_rate: highest learning rate; it rises over ``warmup_steps`` and falls as a cosine.
             None for that of the network's size: ``tiny`` 0.004, ``small`` 0.0015, ``base`` 0.0005.
         warmup_steps: steps over which the learning rate rises.
-        weight_decay: decay of AdamW.
+        weight_decay: share of the learning rate by which each step shrinks the weights.
         gradient_clip: largest norm of the gradient.
         average_decay: decay of the averaged weights, which are the ones that are kept.
         context_noise_nm: largest displacement of known beads in training.
