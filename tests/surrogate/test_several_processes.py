@@ -9,28 +9,39 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_chain import tiny_settings
+from toy_chain import TOPOLOGY, make_dataset, tiny_settings, wobbling_chain
 from training_process import card, command, kill, launched
 
 from trajgen.checkpoint import training_folder
 from trajgen.data.store import Dataset
+from trajgen.data.topology import BeadTopology
 
 #: Three processes import torch on one core where other tests run beside.
 PATIENCE_S = 240
 
 
+@pytest.fixture
+def smaller(tmp_path: Path) -> Dataset:
+    """A molecule of fewer residues: windows of both cannot go through the network at once."""
+    topology = BeadTopology.from_residues(TOPOLOGY.residues[:-1])
+    segments = [wobbling_chain(200, seed)[:, :-1] for seed in (20, 21)]
+    return make_dataset(tmp_path / "smaller", segments, topology=topology)
+
+
 @pytest.mark.slow
-def test_several_processes_have_the_loss_curve_of_one(dataset: Dataset, tmp_path: Path):
-    settings = tiny_settings(8, batch=12)
-    one = subprocess.run(
-        [sys.executable, *command(dataset, settings, tmp_path / "one")], check=False
-    )
+def test_several_processes_have_the_loss_curve_of_one(
+    dataset: Dataset, smaller: Dataset, tmp_path: Path
+):
+    """However windows of two molecules are shared out, and whether or not all fit at once."""
+    both, settings = [dataset, smaller], tiny_settings(8, batch=12)
+    one = subprocess.run([sys.executable, *command(both, settings, tmp_path / "one")], check=False)
     assert one.returncode == 0
     expected = card(tmp_path / "one")
     assert expected["processes"] == 1
-    for processes in (2, 3):
+    for processes, micro_batch in ((2, None), (3, 3)):
+        shared = tiny_settings(8, batch=12, micro_batch=micro_batch)
         out = tmp_path / f"by-{processes}"
-        with launched(processes, command(dataset, settings, out)) as several:
+        with launched(processes, command(both, shared, out)) as several:
             assert several.wait(timeout=PATIENCE_S) == 0
         assert card(out)["processes"] == processes
         for first, second in zip(expected["curve"], card(out)["curve"], strict=True):
@@ -42,9 +53,9 @@ def test_several_processes_have_the_loss_curve_of_one(dataset: Dataset, tmp_path
 @pytest.mark.slow
 def test_two_processes_that_were_killed_go_on_to_the_same_bits(dataset: Dataset, tmp_path: Path):
     settings = tiny_settings(16)
-    with launched(2, command(dataset, settings, tmp_path / "whole")) as process:
+    with launched(2, command([dataset], settings, tmp_path / "whole")) as process:
         assert process.wait(timeout=PATIENCE_S) == 0
-    resumed = command(dataset, settings, tmp_path / "resumed")
+    resumed = command([dataset], settings, tmp_path / "resumed")
     state = training_folder(tmp_path / "resumed") / "state.json"
     with launched(2, resumed) as process:
         while process.poll() is None and not state.is_file():

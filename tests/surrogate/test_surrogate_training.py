@@ -64,10 +64,10 @@ def test_the_card_says_what_was_trained_on(dataset: Dataset, tmp_path: Path):
 def test_a_killed_run_goes_on_to_the_same_bits(dataset: Dataset, tmp_path: Path):
     settings = tiny_settings(30)
     whole = subprocess.run(
-        [sys.executable, *command(dataset, settings, tmp_path / "whole")], check=False
+        [sys.executable, *command([dataset], settings, tmp_path / "whole")], check=False
     )
     assert whole.returncode == 0
-    resumed = command(dataset, settings, tmp_path / "resumed")
+    resumed = command([dataset], settings, tmp_path / "resumed")
     process = subprocess.Popen([sys.executable, *resumed])
     state = training_folder(tmp_path / "resumed") / "state.json"
     while process.poll() is None and not state.is_file():

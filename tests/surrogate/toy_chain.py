@@ -36,8 +36,13 @@ def wobbling_chain(
     return (helix(TOPOLOGY.n_beads) + moves).astype(np.float32)
 
 
-def make_dataset(path: Path, segments: list[np.ndarray], time_step_ps: float = LAG_PS) -> Dataset:
-    dataset = Dataset.create(path, DatasetHeader(TOPOLOGY))
+def make_dataset(
+    path: Path,
+    segments: list[np.ndarray],
+    time_step_ps: float = LAG_PS,
+    topology: BeadTopology = TOPOLOGY,
+) -> Dataset:
+    dataset = Dataset.create(path, DatasetHeader(topology))
     for number, positions in enumerate(segments):
         label = ShardLabel(
             name=f"segment-{number}",
@@ -47,11 +52,11 @@ def make_dataset(path: Path, segments: list[np.ndarray], time_step_ps: float = L
             save_interval_ps=time_step_ps,
         )
         ids = np.zeros(len(positions), dtype=np.int64)
-        dataset.append_beads(label, BeadFrames(TOPOLOGY, positions, ids, time_step_ps))
+        dataset.append_beads(label, BeadFrames(topology, positions, ids, time_step_ps))
     return dataset
 
 
-def tiny_settings(steps: int, **training: float) -> TrainSettings:
+def tiny_settings(steps: int, **training: float | None) -> TrainSettings:
     return TrainSettings(
         model=SurrogateSettings(
             shortest_lag_ps=LAG_PS,

@@ -26,17 +26,17 @@ from trajgen.surrogate.objective import window_losses
 from trajgen.surrogate.train import train_surrogate
 from trajgen.surrogate.training_settings import TrainSettings
 torch.set_num_threads(1)
-dataset, settings, out = map(Path, sys.argv[1:])
+*datasets, settings, out = map(Path, sys.argv[1:])
 settings = load_settings(TrainSettings, settings)
-train_surrogate([Dataset.open(dataset)], out, settings, 1, torch.device("cpu"))
+train_surrogate([Dataset.open(path) for path in datasets], out, settings, 1, torch.device("cpu"))
 """
 
 
-def command(dataset: Dataset, settings: TrainSettings, out: Path) -> list[str]:
+def command(datasets: list[Dataset], settings: TrainSettings, out: Path) -> list[str]:
     script, file = out.parent / f"{out.name}.py", out.parent / f"{out.name}.yaml"
     script.write_text(SCRIPT)
     write_settings(file, settings)
-    return [str(script), str(dataset.path), str(file), str(out)]
+    return [str(script), *(str(dataset.path) for dataset in datasets), str(file), str(out)]
 
 
 def card(out: Path) -> dict:
