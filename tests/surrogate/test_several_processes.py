@@ -16,6 +16,27 @@ from trajgen.checkpoint import training_folder
 from trajgen.data.store import Dataset
 from trajgen.data.topology import BeadTopology
 
+#: The second process has no room for more than two windows, as it finds on their way back.
+SMALL_DEVICE = """
+import os
+import sys
+from pathlib import Path
+import torch
+from trajgen.surrogate import trainer
+asked = trainer.window_losses
+class Narrow(torch.autograd.Function):
+    @staticmethod
+    def forward(context, losses):
+        return losses.clone()
+    @staticmethod
+    def backward(context, gradient):
+        if len(gradient) > 2 and os.environ["RANK"] == "1":
+            Path(sys.argv[-1] + ".full").touch()
+            raise torch.OutOfMemoryError
+        return gradient
+trainer.window_losses = lambda network, question: Narrow.apply(asked(network, question))
+"""
+
 #: Three processes import torch on one core where other tests run beside.
 PATIENCE_S = 240
 
@@ -48,6 +69,18 @@ def test_several_processes_have_the_loss_curve_of_one(
             assert first["step"] == second["step"]
             assert first["train"] == pytest.approx(second["train"], rel=1e-4)
             assert first["validation"] == pytest.approx(second["validation"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_no_process_waits_for_one_that_runs_out_of_memory(dataset: Dataset, tmp_path: Path):
+    settings = tiny_settings(4, batch=12)
+    wide, narrow = tmp_path / "wide", tmp_path / "narrow"
+    for out, before in ((wide, ""), (narrow, SMALL_DEVICE)):
+        with launched(2, command([dataset], settings, out, before)) as process:
+            assert process.wait(timeout=PATIENCE_S) == 0
+        assert out.with_name(f"{out.name}.full").exists() == bool(before)
+    for first, second in zip(card(wide)["curve"], card(narrow)["curve"], strict=True):
+        assert first["train"] == pytest.approx(second["train"], rel=1e-4)
 
 
 @pytest.mark.slow

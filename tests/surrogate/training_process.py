@@ -22,7 +22,6 @@ from pathlib import Path
 import torch
 from trajgen.data.store import Dataset
 from trajgen.settings import load_settings
-from trajgen.surrogate.objective import window_losses
 from trajgen.surrogate.train import train_surrogate
 from trajgen.surrogate.training_settings import TrainSettings
 torch.set_num_threads(1)
@@ -32,9 +31,12 @@ train_surrogate([Dataset.open(path) for path in datasets], out, settings, 1, tor
 """
 
 
-def command(datasets: list[Dataset], settings: TrainSettings, out: Path) -> list[str]:
+def command(
+    datasets: list[Dataset], settings: TrainSettings, out: Path, before: str = ""
+) -> list[str]:
+    """Return the script of a training and its arguments; ``before`` is run before it."""
     script, file = out.parent / f"{out.name}.py", out.parent / f"{out.name}.yaml"
-    script.write_text(SCRIPT)
+    script.write_text(before + SCRIPT)
     write_settings(file, settings)
     return [str(script), *(str(dataset.path) for dataset in datasets), str(file), str(out)]
 

@@ -6,7 +6,6 @@ import math
 import platform
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate import __version__ as accelerate_version
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector
 
 from trajgen.device import products_in
 from trajgen.errors import WorkError
@@ -100,38 +100,62 @@ class Trainer:
         return velocity.float(), types.float()
 
     def _gradients(self, parts: list[Part]) -> float:
-        """Find the gradients of the mean loss of a batch, in parts that fit into memory."""
-        while True:
-            try:
-                return self._gradients_of_parts(parts)
-            except torch.OutOfMemoryError as error:
-                if self.micro_batch == 1:
-                    raise WorkError(
-                        "the memory of the device is too small for one window; choose a smaller "
-                        "model.window_frames or model.network.size"
-                    ) from error
-            windows = sum(len(batch.t) for _, batch in parts)
-            self.micro_batch = -(-min(self.micro_batch, windows) // 2)
-            torch.cuda.empty_cache()
-            logger.warning(
-                "out of memory in step %d: from now on %d windows go through the network at once; "
-                "to begin with that, --set training.micro_batch=%d",
-                self.step, self.micro_batch, self.micro_batch,
-            )  # fmt: skip
+        """Find the gradients of the mean loss of a batch, in parts that fit into memory.
 
-    def _gradients_of_parts(self, parts: list[Part]) -> float:
+        Where one process runs out of memory all of them begin anew: gradients are shared only when
+        every process has its own, so that none waits for one that has to repeat its part.
+        """
+        while True:
+            loss = self._own_gradients(parts)
+            if not self._anywhere(loss is None) and loss is not None:
+                self._share_gradients()
+                return loss
+            self._halve_micro_batch(parts)
+
+    def _own_gradients(self, parts: list[Part]) -> float | None:
+        """Find the gradients of the windows of this process; None where memory did not do."""
         for stepping in self.wrapped_optimizers:
             stepping.zero_grad()
         windows, total = sum(len(batch.t) for _, batch in parts), 0.0
-        micro_batches = _cut(parts, self.micro_batch)
-        for number, micro_batch in enumerate(micro_batches, start=1):
-            last = number == len(micro_batches)
-            waiting = nullcontext() if last else self.accelerator.no_sync(self.wrapped)
-            with waiting:  # gradients are averaged over processes once a step
-                loss = self._losses(self._answer, micro_batch).sum() / windows
-                self.accelerator.backward(loss)
-            total += float(loss.detach())
+        try:
+            for micro_batch in _cut(parts, self.micro_batch):
+                with self.accelerator.no_sync(self.wrapped):
+                    loss = self._losses(self._answer, micro_batch).sum() / windows
+                    self.accelerator.backward(loss)
+                total += float(loss.detach())
+        except torch.OutOfMemoryError:
+            return None
         return total
+
+    def _anywhere(self, here: bool) -> bool:
+        """Say whether something is so on any process."""
+        told = torch.tensor(float(here), device=self.accelerator.device)
+        return float(self.accelerator.reduce(told, "sum")) > 0
+
+    def _halve_micro_batch(self, parts: list[Part]) -> None:
+        if self.micro_batch == 1:
+            raise WorkError(
+                "the memory of the device is too small for one window; choose a smaller "
+                "model.window_frames or model.network.size"
+            )
+        windows = sum(len(batch.t) for _, batch in parts)
+        self.micro_batch = -(-min(self.micro_batch, windows) // 2)
+        torch.cuda.empty_cache()
+        logger.warning(
+            "out of memory in step %d: from now on %d windows go through the network at once; "
+            "to begin with that, --set training.micro_batch=%d",
+            self.step, self.micro_batch, self.micro_batch,
+        )  # fmt: skip
+
+    def _share_gradients(self) -> None:
+        """Give every process the mean of the gradients of all."""
+        if self.accelerator.num_processes == 1:
+            return
+        gradients = [w.grad for w in self.network.parameters() if w.grad is not None]
+        shared = self.accelerator.reduce(parameters_to_vector(gradients), "mean")
+        means = shared.split([gradient.numel() for gradient in gradients])
+        for gradient, mean in zip(gradients, means, strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
     def _losses(
         self,
