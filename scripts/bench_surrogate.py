@@ -6,7 +6,7 @@ All are of ten residues in windows of 100 frames with heavy tokens, at the width
 blocks) and the evaluations (20) that the code of MDGen was timed at on a machine of 2 CPU cores:
 0.68 s a training step of 4 windows, and 113 frames a second in a batch of one. The ratios are to
 these numbers, which were measured on another day; they mean something on such a machine only. What
-is timed is all of it: tokens, network, optimizer, and atoms of the frames that come out. Longer
+is timed is all of it: tokens, network, optimizers, and atoms of the frames that come out. Longer
 rollouts chain windows, each of which shares two frames with the one before; a frame of theirs
 should cost the same however long they are.
 
@@ -44,6 +44,7 @@ from trajgen.surrogate.conditioning import TaskSettings, forward_mask
 from trajgen.surrogate.encoded_windows import Molecule
 from trajgen.surrogate.forward import forward
 from trajgen.surrogate.objective import ask, draw_batch, window_losses
+from trajgen.surrogate.optimizers import make_optimizers, set_learning_rate
 from trajgen.surrogate.resolutions import AllHeavyAtoms
 from trajgen.surrogate.surrogate import Surrogate, SurrogateSettings
 from trajgen.surrogate.tokens import (
@@ -151,7 +152,8 @@ def training_step(
         pool,
         pool,
     )
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
+    optimizers = make_optimizers(network, weight_decay=0.01)
+    set_learning_rate(optimizers, 1e-4)
     tasks, resolution = TaskSettings(), surrogate.molecule.resolution.to(torch.device("cpu"))
     run = torch.compile(network) if arguments.compile else network
 
@@ -160,11 +162,13 @@ def training_step(
             source, resolution, batch, settings.window_frames, tasks, CONTEXT_NOISE_NM,
             generator(1),
         )  # fmt: skip
-        optimizer.zero_grad()
+        for optimizer in optimizers.values():
+            optimizer.zero_grad()
         with products_in(arguments.precision, device):
             loss = window_losses(run, ask(source, drawn, surrogate.molecule, settings)).mean()
         loss.backward()
-        optimizer.step()
+        for optimizer in optimizers.values():
+            optimizer.step()
 
     return step
 
