@@ -151,11 +151,12 @@ class Trainer:
         """Give every process the mean of the gradients of all."""
         if self.accelerator.num_processes == 1:
             return
-        gradients = [w.grad for w in self.network.parameters() if w.grad is not None]
-        shared = self.accelerator.reduce(parameters_to_vector(gradients), "mean")
-        means = shared.split([gradient.numel() for gradient in gradients])
-        for gradient, mean in zip(gradients, means, strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        weights = list(self.network.parameters())
+        # All processes send as many numbers, whether or not their own windows asked for a weight.
+        own = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+        shared = self.accelerator.reduce(parameters_to_vector(own), "mean")
+        for weight, mean in zip(weights, shared.split([w.numel() for w in weights]), strict=True):
+            weight.grad = mean.view_as(weight)
 
     def _losses(
         self,
