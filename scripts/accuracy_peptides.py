@@ -27,7 +27,7 @@ from typing import Any
 from peptides.forward import RATIOS, columns
 from peptides.interpolation import path_scores
 from peptides.judge import ForwardJudge
-from peptides.models import FINE_PS, JUDGES, TRAINED, open_model, trained
+from peptides.models import FINE_PS, JUDGES, TRAINED, open_model, rollout_settings, trained
 from peptides.pictures import forward_picture, path_picture, upsampling_picture
 from peptides.places import residue_places
 from peptides.redesign import design_scores
@@ -44,7 +44,6 @@ from trajgen.device import fix_threads
 from trajgen.errors import InputError
 from trajgen.files import write_json
 from trajgen.seeding import derive_seed
-from trajgen.surrogate.completing import RolloutSettings
 
 #: Below the name whose log lines are shown.
 logger = logging.getLogger("trajgen.peptides")
@@ -61,7 +60,7 @@ def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
     judge = ForwardJudge(arguments, stages, name, unseen=False)
     result: dict[str, Any] = {"forward": judge.rows()}
     count = arguments.evaluations[-1]
-    settings = RolloutSettings(evaluations=count, batch=arguments.batch)
+    settings = rollout_settings(arguments, count)
 
     def upsample() -> dict[str, Any]:
         fine, other = (
@@ -118,7 +117,7 @@ def run_transfer(arguments: argparse.Namespace) -> dict[str, Any]:
     given = [f"model.shortest_lag_ps={arguments.interval_ps}", "tasks.design=0.25", *others]
     trained(arguments, arguments.train, given)
     stages = Stages(arguments.out)
-    settings = RolloutSettings(evaluations=arguments.evaluations[-1], batch=arguments.batch)
+    settings = rollout_settings(arguments, arguments.evaluations[-1])
     result: dict[str, Any] = {"trained_on": arguments.train, "forward": {}, "design": {}}
     for name in arguments.test:
         result["forward"][name] = ForwardJudge(arguments, stages, name, unseen=True).rows()
@@ -237,6 +236,9 @@ def parse_arguments() -> argparse.Namespace:
             "each is as long as that run for transfer, and so many times shorter for one",
         )  # fmt: skip
         command.add_argument("--evaluations", type=int, nargs="+", default=[20])
+        command.add_argument(
+            "--restart", type=float, help="how far steps go back; by default as trajgen generate"
+        )
         command.add_argument("--batch", type=int, default=64)
         command.add_argument(
             "--ns-per-day", type=float, required=command is transfer,

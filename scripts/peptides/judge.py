@@ -17,7 +17,7 @@ from peptides.forward import (
     scores,
     valid_share,
 )
-from peptides.models import FINE_PS, JUDGES, TRAINED, open_model
+from peptides.models import FINE_PS, JUDGES, TRAINED, open_model, rollout_settings
 from peptides.sets import (
     WALK_INTERVAL_PS,
     at_most,
@@ -34,7 +34,6 @@ from trajgen.data.frame_files import save_atom_frames
 from trajgen.data.records import AtomFrames
 from trajgen.errors import InputError
 from trajgen.seeding import derive_seed
-from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.ensemble import ensemble
 
 
@@ -163,7 +162,7 @@ class ForwardJudge:
             # One start has to be forgotten by all replicas, so each of them is a whole run.
             stride = self.arguments.replicas if self.unseen else 1
             surrogate = open_model(self.arguments, self.name)
-            settings = RolloutSettings(evaluations=evaluations, batch=self.arguments.batch)
+            settings = rollout_settings(self.arguments, evaluations)
             rollouts, cost = rollout(
                 surrogate,
                 self.other.take(slice(1 if self.unseen else None)),
@@ -190,7 +189,7 @@ class ForwardJudge:
         def draw() -> dict[str, Any]:
             if "ensemble" not in open_model(self.arguments, self.name).molecule.tasks:
                 return {"reason": "the model was not trained for single frames"}
-            settings = RolloutSettings(evaluations=evaluations, batch=self.arguments.batch)
+            settings = rollout_settings(self.arguments, evaluations)
             drawn = ensemble(
                 open_model(self.arguments, self.name),
                 self.judges.n_frames,

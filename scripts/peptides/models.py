@@ -6,8 +6,9 @@ from pathlib import Path
 from trajgen.console import choose_progress
 from trajgen.data.store import Dataset
 from trajgen.device import choose_device
-from trajgen.settings import load_settings
+from trajgen.settings import load_settings, parse_settings
 from trajgen.surrogate.checkpoints import load_surrogate
+from trajgen.surrogate.completing import RolloutSettings
 from trajgen.surrogate.surrogate import Surrogate
 from trajgen.surrogate.train import train_surrogate
 from trajgen.surrogate.training_settings import TrainSettings
@@ -44,3 +45,17 @@ def open_model(arguments: argparse.Namespace, name: str) -> Surrogate:
     structure = arguments.data / name / "system" / "topology.pdb"
     device = choose_device(arguments.device)
     return load_surrogate(arguments.out / "model", device, structure)
+
+
+def rollout_settings(arguments: argparse.Namespace, evaluations: int) -> RolloutSettings:
+    """Return how windows are sampled with a number of evaluations.
+
+    Raises:
+        InputError: steps cannot go back so far.
+    """
+    values = {
+        "evaluations": evaluations,
+        "batch": arguments.batch,
+        "restart": arguments.restart,
+    }
+    return parse_settings(RolloutSettings, values, "--evaluations, --batch and --restart")

@@ -72,7 +72,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 def judge(data: Path, out: Path, unseen: bool, **given: Any) -> ForwardJudge:
     arguments = Namespace(
         **{"data": data, "out": out, "interval_ps": INTERVAL_PS, "lag_ps": 2.0, "batch": 64,
-           "replicas": REPLICAS, "seed": 0, "ns_per_day": 0.1, "evaluations": [2], **given}
+           "restart": None, "replicas": REPLICAS, "seed": 0, "ns_per_day": 0.1,
+           "evaluations": [2], **given}
     )  # fmt: skip
     return ForwardJudge(arguments, Stages(out), NAME, unseen)
 

@@ -45,7 +45,7 @@ def asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def run(evaluations: int) -> dict[str, Any]:
         arguments = Namespace(
             name="GYDP", out=tmp_path, data=tmp_path, evaluations=[evaluations], batch=1, seed=0,
-            upsampled_ps=1.0, paths=1, ns_per_day=100.0, pictures=None,
+            restart=None, upsampled_ps=1.0, paths=1, ns_per_day=100.0, pictures=None,
         )  # fmt: skip
         return accuracy_peptides.run_one(arguments)
 

@@ -90,6 +90,8 @@ def test_noise_is_the_gaussian_process_given_the_known_frames(seen: tuple[int, .
     still = noise.point(torch.zeros_like(tokens), known, tokens)[0, :, 0, 0]
     units = torch.eye(FRAMES)[:, :, None, None].expand(-1, -1, RESIDUES, 1)
     each = torch.stack([noise.point(unit[None], known, tokens)[0, :, 0, 0] for unit in units])
+    alone = torch.stack([noise.about_mean(unit[None], known)[0, :, 0, 0] for unit in units])
+    assert torch.allclose(alone[:, asked], (each - still)[:, asked], atol=1e-5)
     slopes = (each - still)[asked][:, asked].double().numpy()
     assert torch.allclose(still[list(seen)], tokens[0, list(seen), 0, 0], atol=1e-6)
     assert np.allclose(still[asked], mean, atol=1e-5)

@@ -52,5 +52,6 @@ def test_a_generated_window_has_the_bonds_of_the_data(surrogate: Surrogate):
     noise = torch.randn(*known.shape, surrogate.channels, generator=generator)
     times = WindowTimes.even(1, 6, LAG_PS, 300.0, torch.device("cpu"))
     low, high = surrogate.molecule.chain.bond_range_nm
-    made = lengths(surrogate.complete(window, known, times, noise, SamplerSettings(evaluations=4)))
+    settings = SamplerSettings(evaluations=4)
+    made = lengths(surrogate.complete(window, known, times, lambda: noise, settings))
     assert ((made > low - 5e-3) & (made < high + 5e-3)).all()

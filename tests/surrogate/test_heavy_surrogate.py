@@ -1,6 +1,7 @@
 """Heavy atoms: tokens that come back, and a surrogate of them that does all tasks."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,13 +24,14 @@ from toy_peptide import (
 )
 
 from al.molecule.peptide import build_peptide, extended_backbone
+from trajgen.data.records import Rollouts
 from trajgen.data.store import Dataset
 from trajgen.data.writers import write_structure
 from trajgen.errors import InputError
 from trajgen.geometry.rotations import random_rotations
 from trajgen.geometry.superposition import rmsd
 from trajgen.surrogate.checkpoints import load_surrogate
-from trajgen.surrogate.completing import RolloutSettings
+from trajgen.surrogate.completing import RESTART, RolloutSettings
 from trajgen.surrogate.conditioning import forward_mask
 from trajgen.surrogate.encoded_windows import WindowTimes, encode_windows
 from trajgen.surrogate.ensemble import ensemble
@@ -144,9 +146,10 @@ def test_torsions_that_a_residue_lacks_are_zero_and_stay_so(surrogate: Surrogate
     assert (encoded.inputs.template_tokens * unused == 0).all()
     assert encoded.tokens[~known].abs().max() < 20
     noise = torch.randn(encoded.tokens.shape, generator=torch.Generator().manual_seed(0))
-    made = surrogate.complete(windows, known, times, noise, SamplerSettings(evaluations=4))
+    settings = SamplerSettings(evaluations=8, restart=0.2)
+    made = surrogate.complete(windows, known, times, lambda: noise, settings)
     other = torch.where(unused, noise + 3.0, noise)
-    again = surrogate.complete(windows, known, times, other, SamplerSettings(evaluations=4))
+    again = surrogate.complete(windows, known, times, lambda: other, settings)
     assert torch.equal(made, again)
 
 
@@ -197,21 +200,50 @@ def surrogate(surrogate_path: Path) -> Surrogate:
     return load_surrogate(surrogate_path, CPU)
 
 
+KNOWN = np.array([True, False, False, True])
+TASKS: dict[str, Callable[[Surrogate, np.ndarray, RolloutSettings], Rollouts]] = {
+    "forward": lambda model, frames, settings: forward(model, frames[:3], 9, LAG_PS, settings, 1),
+    "interpolate": lambda model, frames, settings: interpolate(
+        model, frames[0], frames[1], 5, 2, LAG_PS, settings, 1
+    ),
+    "upsample": lambda model, frames, settings: upsample(model, frames, 4, LAG_PS, settings, 1),
+    "inpaint": lambda model, frames, settings: inpaint(
+        model, frames, KNOWN, 2, LAG_PS, settings, 1
+    ),
+    "ensemble": lambda model, frames, settings: ensemble(model, 6, settings, 1),
+}
+
+
+def of_any_lag(surrogate: Surrogate) -> Surrogate:
+    fine = replace(surrogate.molecule, lags_ps=(0.1, 10.0))
+    return Surrogate(surrogate.network, surrogate.settings, fine)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_steps_go_back_unless_frames_are_filled_in_between_close_ones(
+    task: str, surrogate: Surrogate, monkeypatch: pytest.MonkeyPatch
+):
+    restarts, complete = [], Surrogate.complete
+
+    def noting(self: Surrogate, *arguments: object) -> torch.Tensor:
+        (settings,) = (each for each in arguments if isinstance(each, SamplerSettings))
+        restarts.append(settings.restart)
+        return complete(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Surrogate, "complete", noting)
+    _, positions = wobbling_peptide(9, 5)
+    for chosen in (None, 0.0, 0.3):
+        restarts.clear()
+        settings = SETTINGS.model_copy(update={"restart": chosen})
+        TASKS[task](of_any_lag(surrogate), positions, settings)
+        otherwise = None if task == "upsample" else RESTART
+        assert set(restarts) == {otherwise if chosen is None else chosen}
+
+
 def test_all_tasks_give_whole_molecules(surrogate: Surrogate):
     atoms, positions = wobbling_peptide(9, 5)
     assert surrogate.topology == atoms
-    known = np.array([True, False, False, True])
-    fine = replace(surrogate.molecule, lags_ps=(0.1, 10.0))
-    any_lag = Surrogate(surrogate.network, surrogate.settings, fine)
-    made = {
-        "forward": forward(surrogate, positions[:3], 9, LAG_PS, SETTINGS, 1),
-        "interpolate": interpolate(
-            surrogate, positions[0], positions[1], 5, 2, LAG_PS, SETTINGS, 1
-        ),
-        "upsample": upsample(any_lag, positions, 4, LAG_PS, SETTINGS, 1),
-        "inpaint": inpaint(surrogate, positions, known, 2, LAG_PS, SETTINGS, 1),
-        "ensemble": ensemble(surrogate, 6, SETTINGS, 1),
-    }
+    made = {task: run(of_any_lag(surrogate), positions, SETTINGS) for task, run in TASKS.items()}
     ca, cb = atoms.index(1, "CA"), atoms.index(1, "CB")
     for task, rollouts in made.items():
         assert rollouts.topology == atoms, task

@@ -18,6 +18,7 @@ from trajgen.surrogate.ensemble import ensemble
 from trajgen.surrogate.filling import interpolate, upsample
 from trajgen.surrogate.forward import forward
 from trajgen.surrogate.inpaint import inpaint
+from trajgen.surrogate.sampler import SamplerSettings
 from trajgen.surrogate.surrogate import Surrogate
 from trajgen.work_folder import WorkFolder
 
@@ -36,6 +37,24 @@ TASKS: dict[str, Callable[[Surrogate, WorkFolder | None], Rollouts]] = {
     ),
     "ensemble": lambda model, work: ensemble(model, 14, FEW, 1, work=work),
 }
+
+
+@pytest.mark.parametrize("chosen", [None, 0.3])
+@pytest.mark.parametrize("task", TASKS)
+def test_all_tasks_go_back_as_far_as_was_chosen(
+    task: str, chosen: float | None, surrogate: Surrogate, monkeypatch: pytest.MonkeyPatch
+):
+    restarts, complete = set(), Surrogate.complete
+
+    def noting(self: Surrogate, *arguments: object) -> torch.Tensor:
+        (settings,) = (each for each in arguments if isinstance(each, SamplerSettings))
+        restarts.add(settings.restart)
+        return complete(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Surrogate, "complete", noting)
+    monkeypatch.setitem(globals(), "FEW", FEW.model_copy(update={"restart": chosen}))
+    TASKS[task](any_lag(surrogate), None)
+    assert restarts == {chosen}
 
 
 class Killed(BaseException):

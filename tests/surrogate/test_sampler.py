@@ -8,8 +8,14 @@ from torch import Tensor
 
 from trajgen.errors import InputError
 from trajgen.settings import parse_settings
-from trajgen.surrogate.interpolant import PathName, path_coefficients, velocity_to
-from trajgen.surrogate.sampler import SamplerSettings, integrate, log_density
+from trajgen.surrogate.interpolant import (
+    PathName,
+    path_coefficients,
+    path_point,
+    renewed_point,
+    velocity_to,
+)
+from trajgen.surrogate.sampler import Renewal, SamplerSettings, integrate, log_density
 
 
 def gaussian_mixture_velocity(
@@ -50,6 +56,17 @@ def gaussian_mixture_end(
     return velocity
 
 
+def renewal(path: PathName, seed: int) -> Renewal:
+    """Takes points back with standard normal noise."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def renew(x: Tensor, t: Tensor, earlier: Tensor) -> Tensor:
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        return renewed_point(path, x, t, earlier, torch.zeros_like(x), noise)
+
+    return renew
+
+
 def standard_normal(n: int) -> Tensor:
     """The quantiles of the standard normal, one draw for each of ``n`` equal parts."""
     return torch.from_numpy(norm.ppf((torch.arange(n) + 0.5).numpy() / n))[:, None]
@@ -80,6 +97,58 @@ def test_a_mixture_comes_out_with_the_weights_of_its_parts(path: PathName, known
     wanted = torch.cat(parts)
     assert wasserstein_distance(samples.numpy(), wanted.numpy()) < 0.02
     assert abs(float((samples < -0.5).double().mean()) - 0.3) < 0.01
+
+
+@pytest.mark.parametrize("path", ["linear", "trigonometric"])
+def test_a_point_taken_back_is_one_of_the_path_there(path: PathName):
+    """Of the same data, with noise of the mean and the spread that it has at the earlier time."""
+    generator = torch.Generator().manual_seed(0)
+    data, mean = 0.7, -1.2
+    first, fresh = torch.randn(2, 200_000, 1, generator=generator, dtype=torch.float64)
+    t, earlier = (torch.tensor(value, dtype=torch.float64) for value in (0.8, 0.45))
+    ends = torch.full_like(first, data)
+    point, _ = path_point(path, first + mean, ends, t.expand(len(ends)))
+    taken = renewed_point(path, point, t, earlier, torch.full_like(ends, mean), fresh)
+    there = path_coefficients(path, earlier)
+    wanted_mean = float(there.alpha * data + there.sigma * mean)
+    assert float(taken.mean()) == pytest.approx(wanted_mean, abs=0.005)
+    assert float(taken.std()) == pytest.approx(float(there.sigma), rel=0.01)
+
+
+@pytest.mark.parametrize("known_at_end", [True, False])
+@pytest.mark.parametrize("path", ["linear", "trigonometric"])
+def test_restarts_leave_a_mixture_as_it_is(path: PathName, known_at_end: bool):
+    means, stds = torch.tensor([-2.0, 1.0]).double(), torch.tensor([0.3, 0.5]).double()
+    weights = torch.tensor([0.3, 0.7]).double()
+    make = gaussian_mixture_velocity if known_at_end else gaussian_mixture_end
+    velocity, count = make(path, means, stds, weights), 40_000
+    settings = SamplerSettings(evaluations=200, restart=0.05)
+    samples = integrate(
+        velocity, standard_normal(count), settings, known_at_end, renewal(path, seed=1)
+    )[:, 0]
+    parts = [
+        means[k] + stds[k] * standard_normal(round(count * float(weights[k])))[:, 0]
+        for k in range(2)
+    ]
+    assert wasserstein_distance(samples.numpy(), torch.cat(parts).numpy()) < 0.03
+    assert abs(float((samples < -0.5).double().mean()) - 0.3) < 0.01
+
+
+def test_restarts_forget_errors_of_earlier_steps():
+    """Here of the noise itself, which is a spread too far to one side."""
+    one = torch.ones(1, dtype=torch.float64)
+    velocity = gaussian_mixture_velocity("linear", 0 * one, 0.5 * one, one)
+    wrong = standard_normal(20_000) + 1.0
+    kept, forgotten = (
+        integrate(
+            velocity, wrong, SamplerSettings(evaluations=200, restart=restart),
+            renew=renewal("linear", seed=2),
+        )
+        for restart in (0.0, 0.05)
+    )  # fmt: skip
+    assert float(kept.mean()) == pytest.approx(0.5, abs=0.01)
+    assert abs(float(forgotten.mean())) < 0.1
+    assert float(forgotten.std()) == pytest.approx(0.5, rel=0.03)
 
 
 def test_the_order_of_convergence_is_that_of_the_method():
@@ -117,8 +186,8 @@ def test_the_chosen_number_of_evaluations_is_spent(
         calls.append(float(t[0]))
         return torch.zeros_like(x)
 
-    settings = SamplerSettings(method=method, evaluations=evaluations)
-    integrate(velocity, torch.zeros(2, 1), settings, known_at_end)
+    settings = SamplerSettings(method=method, evaluations=evaluations, restart=0.3)
+    integrate(velocity, torch.zeros(2, 1), settings, known_at_end, renewal("linear", seed=0))
     assert len(calls) == evaluations - (method == "heun" and not known_at_end)
     assert known_at_end or max(calls) < 1
 

@@ -16,7 +16,7 @@ from trajgen.surrogate.surrogate import Surrogate
 from trajgen.surrogate.tokens import channel_count
 
 BEADS = TOPOLOGY.n_beads
-SETTINGS = SamplerSettings(evaluations=4)
+SETTINGS = SamplerSettings(evaluations=8, restart=0.2)
 TIMES = WindowTimes.even(3, 6, LAG_PS, 300.0, torch.device("cpu"))
 
 
@@ -40,7 +40,7 @@ def test_known_cells_come_back(surrogate: Surrogate, task: str):
     else:
         known = (forward_mask if task == "forward" else interpolate_mask)(6, BEADS)
     known = known.expand(3, 6, BEADS)
-    completed = surrogate.complete(positions, known, TIMES, noise, SETTINGS)
+    completed = surrogate.complete(positions, known, TIMES, lambda: noise, SETTINGS)
     assert torch.equal(completed[:, 0][known[:, 0]], positions[:, 0][known[:, 0]])
     for frame in range(1, 6):
         given = known[0, frame]
@@ -57,8 +57,8 @@ def test_what_stands_in_unknown_cells_is_not_looked_at(surrogate: Surrogate, tas
     known[0] |= "start" in task
     known = known.expand(3, 6, BEADS)
     emptied = torch.where(known[..., None], positions, 0.0)
-    first = surrogate.complete(positions, known, TIMES, noise, SETTINGS)
-    second = surrogate.complete(emptied, known, TIMES, noise, SETTINGS)
+    first = surrogate.complete(positions, known, TIMES, lambda: noise, SETTINGS)
+    second = surrogate.complete(emptied, known, TIMES, lambda: noise, SETTINGS)
     assert torch.equal(first, second)
 
 
@@ -67,8 +67,8 @@ def test_the_answer_turns_with_the_key_frame(surrogate: Surrogate):
     known = interpolate_mask(6, BEADS).expand(3, 6, BEADS)
     turn = random_rotations(18, torch.Generator().manual_seed(1)).view(3, 6, 3, 3)
     moved = positions @ turn.mT + 2.0
-    first = surrogate.complete(positions, known, TIMES, noise, SETTINGS)
-    second = surrogate.complete(moved, known, TIMES, noise, SETTINGS)
+    first = surrogate.complete(positions, known, TIMES, lambda: noise, SETTINGS)
+    second = surrogate.complete(moved, known, TIMES, lambda: noise, SETTINGS)
     wanted = first @ turn[:, :1].mT + 2.0
     assert (second - wanted).abs().max() < 1e-4
 
@@ -82,8 +82,8 @@ def test_a_surrogate_comes_back_from_disk(surrogate: Surrogate, tmp_path: Path):
     again = load_surrogate(tmp_path / "model", torch.device("cpu"))
     positions, noise = windows_and_noise()
     known = forward_mask(6, BEADS).expand(3, 6, BEADS)
-    first = surrogate.complete(positions, known, TIMES, noise, SETTINGS)
-    second = again.complete(positions, known, TIMES, noise, SETTINGS)
+    first = surrogate.complete(positions, known, TIMES, lambda: noise, SETTINGS)
+    second = again.complete(positions, known, TIMES, lambda: noise, SETTINGS)
     assert torch.equal(first, second)
     assert (again.topology, again.lags_ps, again.temperatures_K) == (
         TOPOLOGY,

@@ -146,6 +146,16 @@ class BaseNoise:
         point = self._put_back(self.factor @ self._ordered(drawn))
         return self._where_correlated(point, white)
 
+    def about_mean(
+        self,
+        white: Float[Tensor, "batch frames residues channels"],
+        known: Bool[Tensor, "batch frames residues"],
+    ) -> Float[Tensor, "batch frames residues channels"]:
+        """Turn white noise into that of ``point`` less its mean, which known cells make."""
+        drawn = torch.where(known[..., None], 0.0, white)
+        noise = self._put_back(self.factor @ self._ordered(drawn))
+        return self._where_correlated(noise, white)
+
     def whitened(
         self, point: Float[Tensor, "batch frames residues channels"]
     ) -> Float[Tensor, "batch frames residues channels"]:

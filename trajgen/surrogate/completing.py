@@ -16,12 +16,16 @@ from trajgen.seeding import torch_generator
 from trajgen.surrogate.conditioning import KNOWN_START, MOST_CONTEXT
 from trajgen.surrogate.encoded_windows import WindowTimes
 from trajgen.surrogate.sampler import SamplerSettings
-from trajgen.surrogate.surrogate import Surrogate
+from trajgen.surrogate.surrogate import Draw, Surrogate
 
 #: A lag may lie outside the trained ones by this factor.
 LAG_MARGIN = 1.1
 #: Frames of each window that are looked at at once.
 CHECKED_FRAMES = 4096
+#: How far steps go back by default, of atoms and in all tasks but upsampling. Side chains then lie
+#: less often between their minima; but beads, and frames between close ones, would wobble too
+#: little. The trials are in ``docs/surrogate.md``.
+RESTART = 0.15
 
 
 class RolloutSettings(SamplerSettings):
@@ -60,6 +64,12 @@ class RolloutSettings(SamplerSettings):
             )
         return self.temperature_K
 
+    def restarting(self, surrogate: Surrogate) -> "RolloutSettings":
+        """Return these with restarts, of atoms, unless it was chosen how far they go back."""
+        if self.restart is not None or surrogate.settings.resolution == "ca":
+            return self
+        return self.model_copy(update={"restart": RESTART})
+
     def require_possible(self, surrogate: Surrogate) -> None:
         """Raise InputError where a surrogate cannot generate so, before any work is begun."""
         self.chosen_temperature_K(surrogate)
@@ -84,16 +94,16 @@ def complete_windows(
         known: cells that are given.
         places: time of each frame, in lags.
         lag_ps: lag of the windows.
-        seeds: seed of each window; the noise is drawn on the CPU always.
+        seeds: seed of each window's noise.
         settings: how the windows are sampled.
     """
-    device, shape = surrogate.device, (*known.shape, surrogate.channels)
+    device = surrogate.device
     temperature_K = settings.chosen_temperature_K(surrogate)
     given = known[:, surrogate.molecule.resolution.site_residues.cpu()]
     windows_nm = torch.where(given[..., None], windows_nm, 0.0)
     done = []
     for rows in torch.arange(len(windows_nm)).split(settings.batch):
-        noise = torch.stack([torch.randn(shape, generator=torch_generator(seeds[r])) for r in rows])
+        draw = window_noise(surrogate, known, [seeds[row] for row in rows])
         even = WindowTimes.even(len(rows), len(known), lag_ps, temperature_K, device)
         times = WindowTimes(
             lag_ps * (places - places[0]).float().expand(len(rows), -1).to(device),
@@ -101,11 +111,26 @@ def complete_windows(
             even.temperature_K,
         )
         mask = known.expand(len(rows), *known.shape).to(device)
-        completed = surrogate.complete(
-            windows_nm[rows].to(device), mask, times, noise.to(device), settings
-        )
+        completed = surrogate.complete(windows_nm[rows].to(device), mask, times, draw, settings)
         done.append(completed.cpu())
     return torch.cat(done)
+
+
+def window_noise(
+    surrogate: Surrogate, known: Bool[Tensor, "frames residues"], seeds: Sequence[int]
+) -> Draw:
+    """Return what draws the noise of windows of one shape, each from its seed, on the CPU always.
+
+    The noise of a window depends on its seed and on how often it was drawn.
+    """
+    generators = [torch_generator(seed) for seed in seeds]
+    shape = (*known.shape, surrogate.channels)
+
+    def draw() -> Tensor:
+        drawn = torch.stack([torch.randn(shape, generator=each) for each in generators])
+        return drawn.to(surrogate.device)
+
+    return draw
 
 
 def intact_frames(

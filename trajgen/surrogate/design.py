@@ -14,13 +14,14 @@ from jaxtyping import Bool, Float, Float32
 from trajgen.errors import InputError
 from trajgen.progress import SILENT, Progress
 from trajgen.residues import BEAD_TYPES, ONE_LETTER
-from trajgen.seeding import derive_seed, torch_generator
+from trajgen.seeding import derive_seed
 from trajgen.surrogate.canvas import StepwiseValues
 from trajgen.surrogate.completing import (
     RolloutSettings,
     checked_frames,
     require_lag,
     require_task,
+    window_noise,
 )
 from trajgen.surrogate.conditioning import require_known_residues
 from trajgen.surrogate.encoded_windows import WindowTimes
@@ -88,6 +89,7 @@ def design(
     """
     require_lag(surrogate, lag_ps)
     settings.require_possible(surrogate)
+    settings = settings.restarting(surrogate)
     given = checked_frames(surrogate, known_nm, "frames")
     require_task(surrogate, "design")
     if surrogate.molecule.alone:
@@ -130,8 +132,6 @@ def _looks(
 ) -> Float[torch.Tensor, "windows designed 20"]:
     """Return the chances of the amino acids of the hidden residues of windows."""
     device, count = surrogate.device, len(windows_nm)
-    shape = (*known.shape, surrogate.channels)
-    noise = torch.stack([torch.randn(shape, generator=torch_generator(s)) for s in seeds])
     given = known[:, surrogate.molecule.resolution.site_residues.cpu()]
     windows_nm = torch.where(given[..., None], windows_nm, 0.0)
     temperature_K = settings.chosen_temperature_K(surrogate)
@@ -140,7 +140,7 @@ def _looks(
         known.expand(count, *known.shape).to(device),
         WindowTimes.even(count, len(known), lag_ps, temperature_K, device),
         hidden.expand(count, -1).to(device),
-        noise.to(device),
+        window_noise(surrogate, known, seeds),
         settings,
     )
     # Type 0 is that of no amino acid.

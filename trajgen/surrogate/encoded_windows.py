@@ -135,6 +135,12 @@ class EncodedWindows:
             return white
         return self.base.point(white, self.inputs.known, self.tokens)
 
+    def noise_about_mean(
+        self, white: Float[Tensor, "batch frames beads channels"]
+    ) -> Float[Tensor, "batch frames beads channels"]:
+        """Return such noise less its mean."""
+        return white if self.base is None else self.base.about_mean(white, self.inputs.known)
+
     def noise_log_density(
         self, noise: Float[Tensor, "batch frames beads channels"]
     ) -> Float[Tensor, "batch frames beads channels"]:

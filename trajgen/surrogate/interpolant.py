@@ -26,7 +26,7 @@ class Coefficients(NamedTuple):
     d_sigma: Tensor
 
 
-def path_coefficients(path: PathName, t: Float[Tensor, " batch"]) -> Coefficients:
+def path_coefficients(path: PathName, t: Float[Tensor, "*batch"]) -> Coefficients:
     """Return alpha, sigma and their derivatives at the flow times ``t`` in [0, 1].
 
     ``linear``: alpha = t, sigma = 1 - t. ``trigonometric``: alpha = sin(pi t / 2),
@@ -50,6 +50,35 @@ def path_point(
         value.reshape(-1, *[1] * (data.ndim - 1)) for value in path_coefficients(path, t)
     )
     return alpha * data + sigma * noise, d_alpha * data + d_sigma * noise
+
+
+def renewed_point(
+    path: PathName,
+    point: Float[Tensor, "batch *cells"],
+    t: Float[Tensor, ""],
+    earlier: Float[Tensor, ""],
+    mean: Float[Tensor, "batch *cells"],
+    fresh: Float[Tensor, "batch *cells"],
+) -> Float[Tensor, "batch *cells"]:
+    """Take points of paths back to an earlier time, with new noise for what that undoes.
+
+    x_t = alpha x_1 + sigma x_0 times alpha' / alpha has the share alpha' of data and less noise
+    than sigma'; as much is added as makes it that of a point at the earlier time. The data of both
+    are the same, so that points distributed as x_t come out distributed as x_t'.
+
+    Args:
+        path: how noise turns into data.
+        point: points of the paths at ``t``, which is above 0.
+        t: their flow time.
+        earlier: the flow time to go back to.
+        mean: mean of the noise that paths begin as.
+        fresh: new noise less its mean.
+    """
+    now, before = path_coefficients(path, t), path_coefficients(path, earlier)
+    kept = before.alpha / now.alpha
+    left = kept * now.sigma
+    new = (before.sigma.square() - left.square()).sqrt()
+    return kept * point + (before.sigma - left) * mean + new * fresh
 
 
 def velocity_to(

@@ -1,5 +1,6 @@
 """The trained surrogate: completes windows of a trajectory of which some cells are known."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -17,7 +18,7 @@ from trajgen.surrogate.encoded_windows import (
     WindowTimes,
     encode_windows,
 )
-from trajgen.surrogate.interpolant import PathName, TargetName, velocity_to
+from trajgen.surrogate.interpolant import PathName, TargetName, renewed_point, velocity_to
 from trajgen.surrogate.sampler import SamplerSettings, integrate, log_density
 from trajgen.surrogate.tokens import (
     BOND_LENGTH,
@@ -29,6 +30,9 @@ from trajgen.surrogate.transformer import (
     Prepared,
     TrajectoryTransformer,
 )
+
+#: Gives standard normal numbers for all cells of windows, other ones at every call.
+Draw = Callable[[], Float[Tensor, "batch frames residues channels"]]
 
 
 class SurrogateSettings(Settings):
@@ -113,7 +117,7 @@ class Surrogate:
         positions_nm: Float[Tensor, "batch frames sites 3"],
         known: Bool[Tensor, "batch frames residues"],
         times: WindowTimes,
-        noise: Float[Tensor, "batch frames residues channels"],
+        draw: Draw,
         settings: SamplerSettings,
     ) -> Float[Tensor, "batch frames sites 3"]:
         """Generate the unknown cells of windows.
@@ -127,12 +131,13 @@ class Surrogate:
                 be finite.
             known: cells that are given.
             times: when the frames are.
-            noise: standard normal numbers, on which alone the outcome depends besides.
+            draw: gives standard normal numbers, on which alone the outcome depends besides; called
+                once, and once for each restart.
             settings: how the ODE is solved.
         """
         molecule = self.molecule
         windows = encode_windows(positions_nm, known, None, times, molecule)
-        tokens, _ = self._generate(windows, known, noise, settings)
+        tokens, _ = self._generate(windows, known, draw, settings)
         tokens = molecule.scale.restore(tokens, windows.elapsed_ps, windows.reference.borrowed)
         if windows.whitening is not None:
             tokens = windows.whitening.colour(tokens)
@@ -153,7 +158,7 @@ class Surrogate:
         known: Bool[Tensor, "batch frames residues"],
         times: WindowTimes,
         hidden: Bool[Tensor, "batch residues"],
-        noise: Float[Tensor, "batch frames residues channels"],
+        draw: Draw,
         settings: SamplerSettings,
     ) -> Float[Tensor, "batch residues types"]:
         """Generate the unknown cells of windows, and say what their residues look like.
@@ -163,18 +168,19 @@ class Surrogate:
             known: cells that are given.
             times: when the frames are.
             hidden: residues of which the network is not told what they are.
-            noise: standard normal numbers, on which alone the outcome depends besides.
+            draw: gives standard normal numbers, on which alone the outcome depends besides; called
+                once, and once for each restart.
             settings: how the ODE is solved.
 
         Returns:
             Logarithms of the chance of each residue type, up to a constant.
         """
         windows = encode_windows(positions_nm, known, None, times, self.molecule, hidden)
-        tokens, prepared = self._generate(windows, known, noise, settings)
+        tokens, prepared = self._generate(windows, known, draw, settings)
         return self.network.answer(tokens, tokens.new_ones(len(tokens)), prepared)[1]
 
     def _generate(
-        self, windows: EncodedWindows, known: Tensor, noise: Tensor, settings: SamplerSettings
+        self, windows: EncodedWindows, known: Tensor, draw: Draw, settings: SamplerSettings
     ) -> tuple[Tensor, Prepared]:
         """Return the tokens of windows, and what the network made of the known ones."""
         prepared = self.network.prepare(windows.inputs)
@@ -190,9 +196,19 @@ class Surrogate:
             # Known tokens stand still at their clean values, and what is not used at zero.
             return self._velocity(found.float(), x, t) * unknown
 
-        start = torch.where(unknown, windows.noise(noise), windows.tokens)
+        white = draw()
+        noise = windows.noise(white)
+        mean = noise - windows.noise_about_mean(white)
+
+        def renew(x: Tensor, t: Tensor, earlier: Tensor) -> Tensor:
+            fresh = windows.noise_about_mean(draw())
+            renewed = renewed_point(self.settings.path, x, t, earlier, mean, fresh)
+            return torch.where(unknown, renewed, x)
+
+        start = torch.where(unknown, noise, windows.tokens)
+
         known_at_end = self.settings.target == "velocity"
-        return integrate(velocity, start, settings, known_at_end), prepared
+        return integrate(velocity, start, settings, known_at_end, renew), prepared
 
     def _velocity(self, answer: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """Return the velocity at noisy tokens, of what the network says of them."""
