@@ -22,8 +22,8 @@ from trajgen.surrogate.surrogate import Draw, Surrogate
 LAG_MARGIN = 1.1
 #: Frames of each window that are looked at at once.
 CHECKED_FRAMES = 4096
-#: How far steps go back by default, of atoms and in all tasks but upsampling. Side chains then lie
-#: less often between their minima; but beads, and frames between close ones, would wobble too
+#: How far steps of rollouts and paths of atoms go back by default. Side chains then lie less often
+#: between their minima; but beads, frames between close ones and single frames would wobble too
 #: little. The trials are in ``docs/surrogate.md``.
 RESTART = 0.15
 
@@ -65,7 +65,7 @@ class RolloutSettings(SamplerSettings):
         return self.temperature_K
 
     def restarting(self, surrogate: Surrogate) -> "RolloutSettings":
-        """Return these with restarts, of atoms, unless it was chosen how far they go back."""
+        """Return these for rollouts and paths: with restarts, of atoms, unless chosen otherwise."""
         if self.restart is not None or surrogate.settings.resolution == "ca":
             return self
         return self.model_copy(update={"restart": RESTART})

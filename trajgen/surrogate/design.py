@@ -89,7 +89,6 @@ def design(
     """
     require_lag(surrogate, lag_ps)
     settings.require_possible(surrogate)
-    settings = settings.restarting(surrogate)
     given = checked_frames(surrogate, known_nm, "frames")
     require_task(surrogate, "design")
     if surrogate.molecule.alone:

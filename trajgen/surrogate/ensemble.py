@@ -41,7 +41,6 @@ def ensemble(
     """
     require_task(surrogate, "ensemble")
     settings.require_possible(surrogate)
-    settings = settings.restarting(surrogate)
     if frames < 1:
         raise InputError(f"frames is {frames}; wanted is at least 1")
     known = torch.zeros(1, surrogate.beads.n_beads, dtype=torch.bool)

@@ -59,7 +59,6 @@ def inpaint(
     """
     require_lag(surrogate, lag_ps)
     settings.require_possible(surrogate)
-    settings = settings.restarting(surrogate)
     given = checked_frames(surrogate, known_nm, "frames")
     require_task(surrogate, "inpaint")
     least = surrogate.molecule.resolution.pose_residues

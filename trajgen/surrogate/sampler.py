@@ -30,8 +30,8 @@ class SamplerSettings(Settings):
         restart: how far in flow time a step goes back before it begins, with new noise in place of
             what that undoes, wherever there is as much to go back: errors of earlier steps are
             forgotten (Xu et al., "Restart sampling for improving generative processes", NeurIPS
-            2023), at no more evaluations, and steps grow longer. 0 for never; None for 0.15 where
-            atoms are generated, but 0 where frames are filled in between close ones (upsampling).
+            2023), at no more evaluations, and steps grow longer. 0 for never; None for 0.15 in
+            rollouts and paths of atoms, and for never in all else.
         precision: ``bf16`` for products of the network in bfloat16, ``float32``, or ``auto`` for
             the former on a GPU and the latter on a CPU.
         compile: let torch compile the network first, which takes half a minute and, on a CPU, a C++
