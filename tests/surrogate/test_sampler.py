@@ -192,6 +192,16 @@ def test_the_chosen_number_of_evaluations_is_spent(
     assert known_at_end or max(calls) < 1
 
 
+def test_going_back_without_a_way_is_refused():
+    with pytest.raises(ValueError, match=r"restart is 0\.2, and no renew is given"):
+        integrate(lambda x, t: x, torch.zeros(2, 1), SamplerSettings(restart=0.2))
+
+
+def test_a_restart_of_the_whole_way_is_refused():
+    with pytest.raises(InputError, match="restart"):
+        parse_settings(SamplerSettings, {"restart": 1.0}, "sampler")
+
+
 def test_heun_with_an_odd_number_of_evaluations_is_refused():
     with pytest.raises(InputError, match="two evaluations a step; 7 is odd"):
         parse_settings(SamplerSettings, {"evaluations": 7}, "sampler")

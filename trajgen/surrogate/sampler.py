@@ -71,12 +71,17 @@ def integrate(
 
     Returns:
         x at t = 1.
+
+    Raises:
+        ValueError: steps go back, and nothing says how.
     """
     steps = settings.evaluations // (2 if settings.method == "heun" else 1)
     grid = torch.linspace(0, 1, steps + 1, dtype=noise.dtype, device=noise.device)
     restart, x = settings.restart or 0.0, noise
+    if restart > 0 and renew is None:
+        raise ValueError(f"settings.restart is {restart:g}, and no renew is given; give it, or 0")
     for begin, end in pairwise(grid):
-        if renew is not None and restart > 0 and begin > restart:
+        if renew is not None and 0 < restart < begin:
             x, begin = renew(x, begin, begin - restart), begin - restart
         size = end - begin
         slope = velocity(x, begin.expand(len(x)))
