@@ -227,7 +227,7 @@ def test_steps_of_rollouts_and_paths_go_back(
 
     def noting(self: Surrogate, *arguments: object) -> torch.Tensor:
         (settings,) = (each for each in arguments if isinstance(each, SamplerSettings))
-        restarts.append(settings.restart)
+        restarts.append(settings.restart or 0.0)
         return complete(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Surrogate, "complete", noting)
@@ -236,7 +236,7 @@ def test_steps_of_rollouts_and_paths_go_back(
         restarts.clear()
         settings = SETTINGS.model_copy(update={"restart": chosen})
         TASKS[task](of_any_lag(surrogate), positions, settings)
-        otherwise = RESTART if task in ("forward", "interpolate") else None
+        otherwise = RESTART if task in ("forward", "interpolate") else 0.0
         assert set(restarts) == {otherwise if chosen is None else chosen}
 
 
@@ -286,12 +286,14 @@ def test_the_commands_take_a_structure_with_hydrogens_in_any_order(
     read = mdtraj.load(str(tmp_path / "gen.xtc"), top=str(tmp_path / "gen.pdb"))
     assert [atom.name for atom in read.topology.atoms] == list(atoms.names)
     np.testing.assert_allclose(read.xyz[0], positions.numpy(), atol=2e-3)
-    assert json.loads((tmp_path / "gen.json").read_text())["sequence"] == SEQUENCE
+    beside = json.loads((tmp_path / "gen.json").read_text())
+    assert (beside["sequence"], beside["settings"]["restart"]) == (SEQUENCE, RESTART)
     succeed(
         "generate", "upsample", surrogate_path, "--input", tmp_path / "gen.xtc", "--topology",
         tmp_path / "gen.pdb", "--factor", 2, "--interval-ps", 4, "--device", "cpu", "--out",
         tmp_path / "fine.xtc",
     )  # fmt: skip
+    assert json.loads((tmp_path / "fine.json").read_text())["settings"]["restart"] == 0
     succeed(
         "generate", "forward", surrogate_path, "--after", tmp_path / "gen.xtc", "--topology",
         tmp_path / "gen.pdb", "--frames", 5, "--device", "cpu", "--out", tmp_path / "on.xtc",

@@ -170,6 +170,7 @@ class Request:
         said = {k: str(v) if isinstance(v, Path) else v for k, v in self.values.items()}
         said |= self.settings.model_dump(mode="json")
         said["temperature_K"] = self.settings.chosen_temperature_K(self.surrogate)
+        said["restart"] = self.settings.for_task(self.surrogate, self.task).restart
         said["precision"] = chosen_precision(self.settings.precision, device)
         made = provenance(f"generate {self.task}", self.model, self.seed, said)
         return {**made, "device": device.type}

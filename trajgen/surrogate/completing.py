@@ -64,11 +64,12 @@ class RolloutSettings(SamplerSettings):
             )
         return self.temperature_K
 
-    def restarting(self, surrogate: Surrogate) -> "RolloutSettings":
-        """Return these for rollouts and paths: with restarts, of atoms, unless chosen otherwise."""
-        if self.restart is not None or surrogate.settings.resolution == "ca":
+    def for_task(self, surrogate: Surrogate, task: str) -> "RolloutSettings":
+        """Return these with what steps go back by in a task, also where it was left to that."""
+        if self.restart is not None:
             return self
-        return self.model_copy(update={"restart": RESTART})
+        better = surrogate.settings.resolution == "heavy" and task in ("forward", "interpolate")
+        return self.model_copy(update={"restart": RESTART if better else 0.0})
 
     def require_possible(self, surrogate: Surrogate) -> None:
         """Raise InputError where a surrogate cannot generate so, before any work is begun."""

@@ -73,7 +73,7 @@ def interpolate(
         raise InputError(f"paths is {paths}; wanted is at least 1")
     require_task(surrogate, "interpolate")
     settings.require_possible(surrogate)
-    settings = settings.restarting(surrogate)
+    settings = settings.for_task(surrogate, "interpolate")
     ends = checked_frames(surrogate, np.stack([start_nm, end_nm]), "start and end")
     filled = np.zeros(frames, dtype=bool)
     filled[[0, -1]] = True

@@ -64,7 +64,7 @@ def forward(
     require_task(surrogate, "forward")
     require_lag(surrogate, lag_ps)
     settings.require_possible(surrogate)
-    settings = settings.restarting(surrogate)
+    settings = settings.for_task(surrogate, "forward")
     starts = _histories(surrogate, starts_nm)
     replicas, known, sites = starts.shape[:3]
     if frames <= known:
