@@ -1,11 +1,14 @@
 """A dataset of the toy chain, and a surrogate after a few steps on it."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from toy_chain import make_dataset, tiny_settings, wobbling_chain
 
 from trajgen.data.store import Dataset
 from trajgen.surrogate.checkpoints import load_surrogate
+from trajgen.surrogate.sampler import SamplerSettings
 from trajgen.surrogate.surrogate import Surrogate
 from trajgen.surrogate.train import train_surrogate
 
@@ -23,3 +26,26 @@ def surrogate(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Sur
     out = tmp_path_factory.mktemp("surrogate") / "model"
     cpu = torch.device("cpu")
     return load_surrogate(train_surrogate([dataset], out, tiny_settings(20), 1, cpu), cpu)
+
+
+class Noted(BaseException):
+    """What a test raises when it knows enough."""
+
+
+@pytest.fixture
+def first_restart(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], float]:
+    """Return what says how far steps go back in the first window that is asked for."""
+    asked: list[float] = []
+
+    def noted(_: Surrogate, *arguments: object) -> torch.Tensor:
+        (settings,) = (each for each in arguments if isinstance(each, SamplerSettings))
+        asked.append(settings.restart or 0.0)
+        raise Noted
+
+    def first(generate: Callable[[], object]) -> float:
+        with pytest.raises(Noted):
+            generate()
+        return asked[-1]
+
+    monkeypatch.setattr(Surrogate, "complete", noted)
+    return first
